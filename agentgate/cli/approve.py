@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer import Argument, Option
+from typer import Option
 
 from agentgate.approvals import (
     ApprovalRefused,
@@ -69,33 +69,14 @@ ROOT_FILE = "approvals/root.yaml"
 
 
 def approve(  # noqa: PLR0917 - a command's options, given by name
-    workflow: Annotated[str, Argument(help="The workflow's id, or its file.")],
+    workflow: str,
     directory: Directory = WORKFLOWS,
     key: Key = None,
     root: Root = None,
-    proposer: Annotated[
-        str | None,
-        Option(
-            help=(
-                "Who made a change that is not committed yet; beside whoever git names "
-                "since the version before. None of them counts."
-            )
-        ),
-    ] = None,
-    until: Annotated[
-        str | None,
-        Option(
-            help="Last day of this approval, 2031-05-31; left out: the workflow's own last day."
-        ),
-    ] = None,
+    proposer: str | None = None,
+    until: str | None = None,
     accept: Accept = None,
-    index: Annotated[
-        bool,
-        Option(
-            "--index/--no-index",
-            help="Renew the index once the approval is complete, if you may.",
-        ),
-    ] = True,
+    index: Annotated[bool, Option("--index/--no-index")] = True,
     as_json_: Json = False,
 ) -> None:
     """Sign one version of a workflow.
@@ -365,16 +346,7 @@ def index(
     directory: Directory = WORKFLOWS,
     key: Key = None,
     root: Root = None,
-    anew: Annotated[
-        bool,
-        Option(
-            "--anew",
-            help=(
-                "Go on without the last index, which is missing or bad: first see why, and "
-                "what was in force."
-            ),
-        ),
-    ] = False,
+    anew: Annotated[bool, Option("--anew")] = False,
 ) -> None:
     """Sign the list of newest approved versions. Gates refuse one that is older than seven
     days.
@@ -399,12 +371,9 @@ def renew(directory: Directory = WORKFLOWS, key: Key = None, root: Root = None) 
 
 
 def revoke(  # noqa: PLR0917 - a command's options, given by name
-    workflow: Annotated[str, Argument(help="The workflow's id.")],
-    reason: Annotated[str, Option(help="Why, for those who read it later.")],
-    up_to: Annotated[
-        int | None,
-        Option(min=1, help="The highest version that ends; left out: the one in force."),
-    ] = None,
+    workflow: str,
+    reason: Annotated[str, Option()],
+    up_to: Annotated[int | None, Option(min=1)] = None,
     directory: Directory = WORKFLOWS,
     key: Key = None,
     root: Root = None,

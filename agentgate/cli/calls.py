@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer import Argument, Option
+from typer import Option
 
 from agentgate.audit import FileAudit
 from agentgate.cli.output import exit_with, fail, quiet, refusing, rows, say, say_json
@@ -41,12 +41,7 @@ def list_(
     *,
     store: StoreUrl,
     tenant: Tenant,
-    unknown: Annotated[
-        bool,
-        Option(
-            "--unknown", help="Those of which nobody knows whether they ran: the only ones yet."
-        ),
-    ] = False,
+    unknown: Annotated[bool, Option("--unknown")] = False,
     as_json: Json = False,
 ) -> None:
     """Calls whose tool was started and did not say how it ended."""
@@ -72,15 +67,13 @@ def list_(
 
 @app.command()
 def settle(
-    call: Annotated[str, Argument(help="The call, as `calls list` or a log names it: txn_...")],
-    outcome: Annotated[
-        Ended, Argument(help="What its tool did. failed and not-run: nothing happened.")
-    ],
+    call: str,
+    outcome: Ended,
     *,
-    reason: Annotated[str, Option(help="How you know, for the record.")],
+    reason: Annotated[str, Option()],
     store: StoreUrl,
     tenant: Tenant,
-    audit: Annotated[Path, Option(help="The audit directory that keeps who said so, and why.")],
+    audit: Annotated[Path, Option()],
 ) -> None:
     """Say how a call ended of which nobody knows. The same call is answered by that from then
     on.

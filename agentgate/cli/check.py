@@ -13,30 +13,11 @@ from agentgate.review.check.pull_request import check_directory
 
 
 def check(  # noqa: PLR0917 - a command's options, given by name
-    directory: Annotated[
-        Path, Argument(help="The workflow directory.", file_okay=False)
-    ] = WORKFLOWS,
-    base: Annotated[
-        str | None,
-        Option(
-            help="The revision that the change is compared with; left out: origin/main, or what there is."
-        ),
-    ] = None,
+    directory: Annotated[Path, Argument(file_okay=False)] = WORKFLOWS,
+    base: str | None = None,
     root: Root = None,
-    unsafe_unapproved: Annotated[
-        bool,
-        Option(
-            "--unsafe-unapproved",
-            help="Do not ask for signatures; what is wider still exits with 2.",
-        ),
-    ] = False,
-    require_index: Annotated[
-        bool,
-        Option(
-            "--require-index",
-            help="For CI: no index, or one that has ended, is something for a person.",
-        ),
-    ] = False,
+    unsafe_unapproved: Annotated[bool, Option("--unsafe-unapproved")] = False,
+    require_index: Annotated[bool, Option("--require-index")] = False,
     markdown: Markdown = False,
     html: HTML = None,
     as_json: Json = False,

@@ -24,12 +24,15 @@ ERROR = 1
 
 
 class Help(NamedTuple):
-    """What ``help.txt`` says of a command: ``module.function`` below `agentgate.cli`, its line
-    in a list, and the end of its help.
+    """What ``help.txt`` says of a command.
+
+    ``module.function`` below `agentgate.cli`, its line in a list, the help of its own arguments
+    and options by parameter, and what stands at the end.
     """
 
     target: str
     line: str
+    options: Mapping[str, str]
     examples: str
 
 
@@ -42,7 +45,8 @@ def _read(text: str) -> Mapping[str, Help]:
         head, *paragraphs = block.replace("\n  ", " ").strip().split("\n")
         name, _, rest = head.removeprefix("[").partition("]")
         target, _, line = rest.strip().partition(": ")
-        found[name] = Help(target, line, "\n\n".join(paragraphs))
+        options = dict(each[1:].split(": ", 1) for each in paragraphs if each.startswith(":"))
+        found[name] = Help(target, line, options, "\n\n".join(paragraphs[len(options) :]))
     return found
 
 
@@ -117,16 +121,20 @@ def _loaded(name: str, help_: Help) -> Any:
         app = loaded
     else:
         app = typer.Typer(add_completion=False)
-        app.command(name, epilog=help_.examples)(loaded)
+        app.command(name)(loaded)
     command = get_command(app)
     command.name = name
     for short, each in getattr(command, "commands", {}).items():
-        each.epilog = HELP[f"{name} {short}"].examples
-        _unwrap(each)
-    _unwrap(command)
+        _describe(each, HELP[f"{name} {short}"])
+    _describe(command, help_)
     return command
 
 
-def _unwrap(command: Any) -> None:
-    """Typer keeps the source's line breaks in all paragraphs of a help but the first."""
+def _describe(command: Any, help_: Help) -> None:
+    """Put in what the file says. Typer keeps the source's line breaks in all paragraphs of a
+    help but the first.
+    """
+    command.epilog = help_.examples
     command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", command.help or "")
+    for each in command.params:
+        each.help = help_.options.get(each.name, each.help)

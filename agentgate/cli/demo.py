@@ -20,14 +20,10 @@ from agentgate.errors import ConfigError
 
 
 def demo(
-    name: Annotated[
-        str, Argument(metavar="CASE", help="Which case; --list names them.")
-    ] = "first-look",
+    name: Annotated[str, Argument(metavar="CASE")] = "first-look",
     *,
-    as_json: Annotated[
-        bool, Option("--json", help="One JSON document instead of the text.")
-    ] = False,
-    list_cases: Annotated[bool, Option("--list", help="Name the cases, and run none.")] = False,
+    as_json: Annotated[bool, Option("--json")] = False,
+    list_cases: Annotated[bool, Option("--list")] = False,
 ) -> None:
     """Run a guarded case: what is minted, refused, held, and why.
 

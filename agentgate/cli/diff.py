@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Option
 
 from agentgate.audit.questions import find_records, read_moment, time_of
 from agentgate.cli.output import HTML, choose_form, refusing, render_review, say
@@ -21,24 +21,13 @@ from agentgate.workflow.model import Workflow
 
 
 def diff(
-    old: Annotated[str, Argument(help="The approved version: a file, or REV:path.")],
-    new: Annotated[str, Argument(help="The proposed version: a file, or REV:path.")],
+    old: str,
+    new: str,
     *,
     as_json: Json = False,
-    markdown: Annotated[
-        bool,
-        Option(
-            "--markdown",
-            help="Print a comment for a pull request: at most 8 rows, the worst first.",
-        ),
-    ] = False,
+    markdown: Annotated[bool, Option("--markdown")] = False,
     html: HTML = None,
-    audit: Annotated[
-        list[Path] | None,
-        Option(
-            help="An audit directory: which of its calls NEW decides otherwise.", exists=True
-        ),
-    ] = None,
+    audit: Annotated[list[Path] | None, Option(exists=True)] = None,
     keys: Keys = None,
 ) -> None:
     """Say which calls NEW permits and OLD did not, of all there can be; each with a value that
@@ -61,14 +50,10 @@ def diff(
 
 
 def replay(
-    new: Annotated[str, Argument(help="The version: a workflow file, or REV:path.")],
+    new: str,
     *,
-    audit: Annotated[
-        list[Path], Option(help="An audit directory.", exists=True, file_okay=False)
-    ],
-    workflows: Annotated[
-        Path, Option(help="Directory of the workflows, for the version that decided.")
-    ] = Path("workflows"),
+    audit: Annotated[list[Path], Option(exists=True, file_okay=False)],
+    workflows: Path = Path("workflows"),
     keys: Keys = None,
     since: Since = "7d",
 ) -> None:

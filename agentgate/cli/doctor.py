@@ -56,25 +56,12 @@ _UNSIGNED = Diagnosis(
 
 def doctor(
     store: StoreUrl = "",
-    keys: Annotated[
-        Path | None, Option(help="The gate's key directory.", file_okay=False)
-    ] = None,
-    workflows: Annotated[
-        Path | None, Option(help="The workflow directory.", file_okay=False)
-    ] = None,
+    keys: Annotated[Path | None, Option(file_okay=False)] = None,
+    workflows: Annotated[Path | None, Option(file_okay=False)] = None,
     root: Root = None,
-    audit: Annotated[
-        list[Path] | None,
-        Option(
-            help="An audit directory; one for each gate that shares the key directory.",
-            file_okay=False,
-        ),
-    ] = None,
+    audit: Annotated[list[Path] | None, Option(file_okay=False)] = None,
     *,
-    settings: Annotated[
-        Path | None,
-        Option("-s", "--settings", help="A served gate's settings: for what is not named."),
-    ] = None,
+    settings: Annotated[Path | None, Option("-s", "--settings")] = None,
     as_json: Json = False,
 ) -> None:
     """Look at store, keys, workflows and audit log: what holds, and what to do about what does

@@ -68,85 +68,19 @@ Tallies = dict[Kind, Tally]
 
 
 def evaluate(  # noqa: PLR0917 - a command's options, given by name
-    episodes: Annotated[
-        list[Path],
-        Argument(
-            help="JSON-lines files of recorded episodes (format: docs/workflows.md).",
-            exists=True,
-            dir_okay=False,
-        ),
-    ],
-    workflows: Annotated[
-        Path,
-        Option(
-            help="Directory of the workflows that the episodes name.",
-            exists=True,
-            file_okay=False,
-        ),
-    ],
-    root: Annotated[
-        str | None,
-        Option(
-            envvar="AGENTGATE_ROOT",
-            metavar="DIGEST",
-            help="Digest of the root of approvals: evaluate what is approved and in force.",
-        ),
-    ] = None,
-    unsafe_unapproved: Annotated[
-        bool,
-        Option(
-            "--unsafe-unapproved", help="Use workflows as they lie there, without signatures."
-        ),
-    ] = False,
-    environment: Annotated[
-        str | None,
-        Option(help="Where the traffic ran, for workflows with conditions.environment."),
-    ] = None,
-    deputy: Annotated[
-        bool,
-        Option(
-            "--confused-deputy",
-            help=(
-                "Also exchange one destination or object of each ordinary write, and count "
-                "what is minted."
-            ),
-        ),
-    ] = False,
-    failed: Annotated[
-        bool,
-        Option("--failed", help="Also list each step behind these counts, with every reason."),
-    ] = False,
-    tools: Annotated[
-        Path | None,
-        Option(
-            help="JSON-lines file of the recorded tools: calls count as a wrapper sends them.",
-            dir_okay=False,
-        ),
-    ] = None,
-    decisions: Annotated[Path | None, Option(help="Write one line per step here.")] = None,
-    answers: Annotated[
-        Path | None,
-        Option(
-            help="What a model read in these prompts (written with --record): used in place of a model."
-        ),
-    ] = None,
-    record: Annotated[
-        Path | None, Option(help="Append what --model reads in the prompts here.")
-    ] = None,
-    no_endorse: Annotated[
-        bool,
-        Option(
-            "--no-endorse",
-            help="As if no argument listed `confirmed`: each yes is one exact call.",
-        ),
-    ] = False,
-    model: Annotated[
-        str | None,
-        Option(
-            metavar="MODULE:MODEL",
-            help="A LangChain chat model, to --record. Imports the module.",
-        ),
-    ] = None,
+    episodes: Annotated[list[Path], Argument(exists=True, dir_okay=False)],
+    workflows: Annotated[Path, Option(exists=True, file_okay=False)],
+    root: Annotated[str | None, Option(envvar="AGENTGATE_ROOT", metavar="DIGEST")] = None,
+    unsafe_unapproved: Annotated[bool, Option("--unsafe-unapproved")] = False,
+    environment: str | None = None,
+    deputy: Annotated[bool, Option("--confused-deputy")] = False,
+    failed: Annotated[bool, Option("--failed")] = False,
+    tools: Annotated[Path | None, Option(dir_okay=False)] = None,
+    decisions: Path | None = None,
+    answers: Path | None = None,
+    record: Path | None = None,
+    no_endorse: Annotated[bool, Option("--no-endorse")] = False,
+    model: Annotated[str | None, Option(metavar="MODULE:MODEL")] = None,
     json_: Json = False,
 ) -> None:
     """Replay recorded episodes through a real gate (in memory) and count what passes, is held

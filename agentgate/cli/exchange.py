@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from typer import Argument, Option
+from typer import Option
 
 from agentgate.cli.output import LOOK, complain, fail, refusing, say
 from agentgate.errors import ConfigError, KeyRefused
@@ -77,86 +77,32 @@ _LATER = (
 
 
 def exchange(
-    gate: Annotated[str, Argument(help="The gate's issuer URL.")],
+    gate: str,
     *,
-    client: Annotated[str, Option(help="Your client's name in the gate's settings.")],
-    workflow: Annotated[str, Option("--workflow", "-w", help="Id of the workflow.")],
-    tool: Annotated[str, Option("--tool", "-t", help="Name of the tool.")],
-    args: Annotated[
-        str,
-        Option(
-            "--args",
-            "-a",
-            help="Arguments of the call as JSON; @PATH reads a file, - standard input.",
-        ),
-    ] = "{}",
+    client: Annotated[str, Option()],
+    workflow: Annotated[str, Option("--workflow", "-w")],
+    tool: Annotated[str, Option("--tool", "-t")],
+    args: Annotated[str, Option("--args", "-a")] = "{}",
     subject: Annotated[
         str,
         Option(
             help=f"Where your token is: {_FORMS}; or certificate, if that is an X.509-SVID."
         ),
     ] = "github",
-    actor: Annotated[
-        str | None, Option(help="With a user's token as subject: where the agent's is.")
-    ] = None,
-    client_key: Annotated[
-        Path | None,
-        Option(
-            help="Private key of your client, if it has one at the gate (agentgate keys client)."
-        ),
-    ] = None,
-    certificate: Annotated[
-        Path | None,
-        Option(
-            help="Certificate (PEM) to show in TLS; without --key, the token is bound to it."
-        ),
-    ] = None,
-    certificate_key: Annotated[
-        Path | None,
-        Option(help="Its private key (PEM, owner-only), if that is in a file of its own."),
-    ] = None,
-    attestation: Annotated[
-        str | None, Option(help="Where a signed attestation is, if the workflow asks.")
-    ] = None,
-    delegation: Annotated[
-        str | None,
-        Option(
-            help="Where the hops are that the work came over, oldest first, separated by spaces."
-        ),
-    ] = None,
-    run: Annotated[str | None, Option(help="Id of the run that a host opened.")] = None,
-    call_id: Annotated[
-        str | None, Option(help="Your id of this call: asked again, it is the same call.")
-    ] = None,
-    tenant: Annotated[
-        str | None, Option(help="Tenant, where the client serves several.")
-    ] = None,
-    key: Annotated[
-        Path | None,
-        Option(
-            help="P-256 key (PEM, owner-only) that the token is bound to; made if it is not there."
-        ),
-    ] = None,
-    request: Annotated[
-        str | None,
-        Option(
-            "--for",
-            help='Print the headers of this one request instead: "POST https://tools.acme.example/x".',
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        Option("--out", "-o", help="Write into this file, owner-only, instead of printing."),
-    ] = None,
-    address: Annotated[
-        str | None, Option(help="Where the gate is reached, if not at its issuer.")
-    ] = None,
-    wait: Annotated[
-        bool,
-        Option(
-            "--wait", help="Where a person must release the call, wait until somebody answered."
-        ),
-    ] = False,
+    actor: str | None = None,
+    client_key: Path | None = None,
+    certificate: Path | None = None,
+    certificate_key: Path | None = None,
+    attestation: str | None = None,
+    delegation: str | None = None,
+    run: str | None = None,
+    call_id: str | None = None,
+    tenant: str | None = None,
+    key: Path | None = None,
+    request: Annotated[str | None, Option("--for")] = None,
+    out: Annotated[Path | None, Option("--out", "-o")] = None,
+    address: str | None = None,
+    wait: Annotated[bool, Option("--wait")] = False,
 ) -> None:
     """Exchange a token of your own for a token for one call."""
     with refusing():

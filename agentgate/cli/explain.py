@@ -45,53 +45,18 @@ _STYLES = {  # of the lines of an explanation
 
 
 def explain(  # noqa: PLR0917 - a command's options, given by name
-    id: Annotated[  # noqa: A002 - the word of the vocabulary
-        str, Argument(metavar="ID", help="txn, jti, hold id or tool_call_id of a decision.")
-    ] = "",
-    audit: Annotated[
-        Path | None,
-        Option(
-            help="Directory of the audit log that ID is looked up in.",
-            exists=True,
-            file_okay=False,
-        ),
-    ] = None,
-    workflows: Annotated[
-        Path | None,
-        Option(
-            help="Directory of the workflows, for the version that decided.",
-            exists=True,
-            file_okay=False,
-        ),
-    ] = None,
-    store: Annotated[
-        str | None, Option(help="The gate's state store, for the run while it lives.")
-    ] = None,
-    tenant: Annotated[
-        str, Option(help="With ID: the tenant of its run. Else: the tenant of the call.")
-    ] = "",
-    run: Annotated[str, Option(help="With ID: its run, where several have such a call.")] = "",
-    workflow: Annotated[
-        str | None,
-        Option(metavar="FILE", help="A workflow file, or REV:path, for a call given here."),
-    ] = None,
-    tool: Annotated[str, Option(help="The tool that is called.")] = "",
-    args: Annotated[str | None, Option(help="Its arguments, as a JSON object.")] = None,
-    prompt: Annotated[
-        list[str] | None, Option(help="The user's words; several times for several turns.")
-    ] = None,
-    case: Annotated[
-        str,
-        Option(
-            help="Instead of --tool and --args: a case of the test file beside the workflow, or base."
-        ),
-    ] = "",
-    set_: Annotated[
-        list[str] | None,
-        Option(
-            "--set", metavar="KEY=VALUE", help="Anything else of the case, as in a test file."
-        ),
-    ] = None,
+    id: Annotated[str, Argument(metavar="ID")] = "",  # noqa: A002 - the word of the vocabulary
+    audit: Annotated[Path | None, Option(exists=True, file_okay=False)] = None,
+    workflows: Annotated[Path | None, Option(exists=True, file_okay=False)] = None,
+    store: str | None = None,
+    tenant: str = "",
+    run: str = "",
+    workflow: Annotated[str | None, Option(metavar="FILE")] = None,
+    tool: str = "",
+    args: str | None = None,
+    prompt: list[str] | None = None,
+    case: str = "",
+    set_: Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE")] = None,
     keys: Keys = None,
     cache: Cache = None,
     as_json: Json = False,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer import Argument, Option
+from typer import Option
 
 from agentgate.cli.output import refusing, rows, say_json
 from agentgate.cli.signing import Json
@@ -24,13 +24,9 @@ from agentgate.values.turns import turn_text
 
 
 def heard(
-    file: Annotated[Path, Argument(help="A workflow file.")],
-    prompts: Annotated[
-        list[str], Argument(help="What the user says: one text a turn, oldest first.")
-    ],
-    record: Annotated[
-        bool, Option("--record", help="Append what was heard to the workflow's tests.")
-    ] = False,
+    file: Path,
+    prompts: list[str],
+    record: Annotated[bool, Option("--record")] = False,
     as_json: Json = False,
 ) -> None:
     """Print what each part of a prompt was taken for, and what each intent came out as, with

@@ -218,9 +218,7 @@ def _core(workflows: Path, root: str | None) -> Core:
 def list_(
     store: StoreUrl,
     tenant: Tenant,
-    state: Annotated[
-        str, Option(help="pending, released, refused, expired, cancelled, spent; or any.")
-    ] = "pending",
+    state: str = "pending",
     keys: Keys = None,
     as_json: Json = False,
 ) -> None:
@@ -367,10 +365,8 @@ def watch(
     store: StoreUrl,
     tenant: Tenant,
     keys: Keys = None,
-    every: Annotated[float, Option(min=0.1, help="Seconds between two looks.")] = 2.0,
-    seconds: Annotated[
-        float, Option(min=0, help="End after so many seconds; 0: when you interrupt it.")
-    ] = 0.0,
+    every: Annotated[float, Option(min=0.1)] = 2.0,
+    seconds: Annotated[float, Option(min=0)] = 0.0,
 ) -> None:
     """Print every new hold of a tenant, and every change of its state, as it happens."""
     known: dict[str, str] = {}
@@ -390,10 +386,7 @@ def watch(
 
 @app.command()
 def stats(
-    audit: Annotated[
-        list[Path],
-        Option(help="An audit directory of a gate; several for several gates.", exists=True),
-    ],
+    audit: Annotated[list[Path], Option(exists=True)],
     as_json: Json = False,
 ) -> None:
     """Say of each rule how often and how fast its holds are released, and which of them nobody

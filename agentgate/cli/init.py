@@ -75,33 +75,18 @@ class Start:
 
 
 def init(  # noqa: PLR0917 - a command's options, given by name
-    langchain: Annotated[
-        str,
-        Option(
-            metavar="MODULE:TOOLS",
-            help="Your LangChain tools. Imports the module: its code runs.",
-        ),
-    ],
+    langchain: Annotated[str, Option(metavar="MODULE:TOOLS")],
     results: Results = None,
-    directory: Annotated[
-        Path,
-        Option("--directory", "-d", help="The workflow directory to make.", file_okay=False),
-    ] = WORKFLOWS,
-    id: Annotated[  # noqa: A002 - as in new
-        str | None, Option(help="The workflow's id; left out: from the module's name.")
-    ] = None,
-    tenant: Annotated[str, Option(help="Whose data, by exact name.")] = "local",
-    name: Annotated[
-        str | None, Option(help="You, as reviewer; left out: git's user.email.")
-    ] = None,
+    directory: Annotated[Path, Option("--directory", "-d", file_okay=False)] = WORKFLOWS,
+    id: str | None = None,  # noqa: A002 - as in new
+    tenant: str = "local",
+    name: str | None = None,
     key: Key = None,
     make_key: Annotated[
         bool, Option("--make-key", help=f"Where no SSH key is found: make ~/.ssh/{MADE}.")
     ] = False,
-    yes: Annotated[
-        bool, Option("--yes", help="For scripts: answer yes to what is printed.")
-    ] = False,
-    as_json: Annotated[bool, Option("--json", help="Print JSON (with --yes).")] = False,
+    yes: Annotated[bool, Option("--yes")] = False,
+    as_json: Annotated[bool, Option("--json")] = False,
 ) -> None:
     """Draft a workflow for your tools, approve it with your own SSH key, open a gate on it, and
     prove one guarded call.

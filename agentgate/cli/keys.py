@@ -48,10 +48,7 @@ def rotate(directory: Directory) -> None:
 
 # a key's name may begin with a dash
 @app.command(context_settings={"ignore_unknown_options": True})
-def withdraw(
-    directory: Directory,
-    kid: Annotated[str, Argument(help="The key, as `keys jwks` names it.")],
-) -> None:
+def withdraw(directory: Directory, kid: str) -> None:
     """Take back a key that leaked, at once. Gates and servers notice within seconds; a key set
     in a file must be written anew.
     """
@@ -65,12 +62,7 @@ def withdraw(
 
 
 @app.command()
-def client(
-    file: Annotated[
-        Path,
-        Argument(help="The client's private key (PEM, owner-only); made if it is not there."),
-    ],
-) -> None:
+def client(file: Path) -> None:
     """Print the public key set of a client of a served gate: for `keys` of its block in the
     gate's settings.
     """
@@ -80,16 +72,11 @@ def client(
 
 @app.command()
 def account(
-    old: Annotated[
-        Path,
-        Argument(help="The account's private key until now (PEM, owner-only).", dir_okay=False),
-    ],
-    new: Annotated[
-        Path, Argument(help="Its next one; made if it is not there.", dir_okay=False)
-    ],
-    gate: Annotated[str, Option(help="The gate's URL: its issuer.")],
-    tenant: Annotated[str, Option(help="The account's tenant.")],
-    name: Annotated[str, Option("--account", help="The account: the agent's id.")],
+    old: Annotated[Path, Argument(dir_okay=False)],
+    new: Annotated[Path, Argument(dir_okay=False)],
+    gate: Annotated[str, Option()],
+    tenant: Annotated[str, Option()],
+    name: Annotated[str, Option("--account")],
 ) -> None:
     """Print the statement by which a service account's old key signs for its new one: for `POST
     /oauth2/key`, within ten minutes.

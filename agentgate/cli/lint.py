@@ -16,11 +16,8 @@ from agentgate.review.check.lint import lint_path
 
 
 def lint(
-    path: Annotated[
-        Path,
-        typer.Argument(help="A workflow file, or a folder of them with its roles.yaml."),
-    ] = Path("workflows"),
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 for warnings too.")] = False,
+    path: Annotated[Path, typer.Argument()] = Path("workflows"),
+    strict: Annotated[bool, typer.Option("--strict")] = False,
 ) -> None:
     """Check workflow files: every problem with its place, what was expected and what was
     probably meant.

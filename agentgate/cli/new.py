@@ -38,29 +38,13 @@ Results = Annotated[
 
 
 def new(  # noqa: PLR0917 - a command's options, given by name
-    id: Annotated[str, Option(help="The workflow's id, such as support.orders.")],  # noqa: A002 - the word of the vocabulary
-    langchain: Annotated[
-        str | None,
-        Option(
-            metavar="MODULE:TOOLS",
-            help="Your LangChain tools. Imports the module: its code runs.",
-        ),
-    ] = None,
-    mcp: Annotated[
-        Path | None,
-        Option(help="A saved tools/list result of an MCP server.", exists=True, dir_okay=False),
-    ] = None,
+    id: Annotated[str, Option()],  # noqa: A002 - the word of the vocabulary
+    langchain: Annotated[str | None, Option(metavar="MODULE:TOOLS")] = None,
+    mcp: Annotated[Path | None, Option(exists=True, dir_okay=False)] = None,
     results: Results = None,
-    out: Annotated[
-        Path | None,
-        Option(help="Where to write it; left out: workflows/ and the id's words as folders."),
-    ] = None,
-    tenant: Annotated[
-        str, Option(help="Whose data, by exact name; left out: undecided, so nobody's.")
-    ] = "",
-    owner: Annotated[
-        str | None, Option(help="Who answers for it; left out: you (git's user.email).")
-    ] = None,
+    out: Path | None = None,
+    tenant: str = "",
+    owner: str | None = None,
     as_json: Json = False,
 ) -> None:
     """Draft a workflow for tools you have, as narrow as can be said, and a test file beside it.
@@ -202,12 +186,8 @@ def _tell(made: Draft, path: Path, tests: Path) -> None:
 
 # --- the usual words --------------------------------------------------------------------------
 def words(
-    acts: Annotated[
-        list[str] | None, Argument(help="What the tool does: delete, share, pay ...")
-    ] = None,
-    thing: Annotated[
-        str, Option(help="What it acts on, for phrases that name it: event, file, invoice.")
-    ] = "",
+    acts: Annotated[list[str] | None, Argument()] = None,
+    thing: str = "",
 ) -> None:
     """Print the usual English words for an act, as the `words` of an intent.
 

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import httpx
 import typer
-from typer import Argument, Option
+from typer import Option
 
 from agentgate.cli.commands import ERROR
 from agentgate.cli.exchange import answered, arguments_of, given, key_of, read_file
@@ -39,54 +39,20 @@ from agentgate.testing.probe import (
 
 
 def probe(
-    url: Annotated[
-        str, Argument(help="A tool server's URL, with --token; or a gate's issuer.")
-    ],
+    url: str,
     *,
-    token: Annotated[
-        Path | None,
-        Option(help="An unspent token for this request (agentgate exchange --key --out)."),
-    ] = None,
-    key: Annotated[
-        Path | None,
-        Option(
-            help="The key that it is bound to; of a gate: that its tokens shall be bound to."
-        ),
-    ] = None,
-    method: Annotated[str, Option("--method", "-X", help="Method of the request.")] = "POST",
-    body: Annotated[
-        str | None,
-        Option(help="JSON body of the request; @PATH reads a file, - standard input."),
-    ] = None,
-    client: Annotated[
-        str | None,
-        Option(help="A gate: your client's name. Without it, only what anybody can send."),
-    ] = None,
-    workflow: Annotated[
-        str,
-        Option("--workflow", "-w", help="A gate: id of a workflow that lets the call pass."),
-    ] = "",
-    tool: Annotated[str, Option("--tool", "-t", help="A gate: name of the tool.")] = "",
-    tenant: Annotated[
-        str | None, Option(help="A gate: the tenant, where the client serves several.")
-    ] = None,
-    args: Annotated[
-        str, Option("--args", "-a", help="A gate: arguments of the call as JSON; @PATH, -.")
-    ] = "{}",
-    subject: Annotated[
-        str, Option(help="A gate: where your token is, as in agentgate exchange.")
-    ] = "github",
-    address: Annotated[
-        str | None,
-        Option(help="Where it is reached, if not at its own URL (http on loopback only)."),
-    ] = None,
-    spend: Annotated[
-        bool,
-        Option(
-            "--spend",
-            help="At the end send the genuine request, too: the tool runs, a token is minted.",
-        ),
-    ] = False,
+    token: Path | None = None,
+    key: Path | None = None,
+    method: Annotated[str, Option("--method", "-X")] = "POST",
+    body: str | None = None,
+    client: str | None = None,
+    workflow: Annotated[str, Option("--workflow", "-w")] = "",
+    tool: Annotated[str, Option("--tool", "-t")] = "",
+    tenant: str | None = None,
+    args: Annotated[str, Option("--args", "-a")] = "{}",
+    subject: str = "github",
+    address: str | None = None,
+    spend: Annotated[bool, Option("--spend")] = False,
     as_json: Json = False,
 ) -> None:
     """Attack your own tool server or gate over HTTP; everything must be refused."""

@@ -71,43 +71,17 @@ class _Operator(Revoking):
 
 
 def revoke(  # noqa: PLR0917 - a command's options, given by name
-    name: Annotated[
-        str,
-        Argument(
-            help="token:JTI, run:ID, agent:ID, user:ID, tool:NAME, workflow:ID@VERSION or tenant:*."
-        ),
-    ] = "",
+    name: Annotated[str, Argument()] = "",
     store: StoreUrl = "",
-    audit: Annotated[
-        Path | None,
-        Option(
-            help="An audit directory of this machine; it is on record there before it counts."
-        ),
-    ] = None,
-    tenant: Annotated[
-        list[str] | None,
-        Option(
-            help="Where, each by name; all: every tenant of --workflows and --audit.",
-            envvar="AGENTGATE_TENANT",
-        ),
-    ] = None,
-    reason: Annotated[str, Option(help="Why, for those who read it later.")] = "",
-    before: Annotated[
-        str,
-        Option(
-            metavar="TIME",
-            help="Only runs opened up to then, and their tokens: 2026-05-31T14:00:00Z, or now.",
-        ),
-    ] = "",
-    listing: Annotated[bool, Option("--list", help="List what is revoked.")] = False,
-    lift: Annotated[bool, Option("--lift", help="End the revocation of this name.")] = False,
-    workflows: Annotated[
-        Path | None, Option(help="The workflow directory, for --tenant all.", file_okay=False)
-    ] = None,
-    by: Annotated[str, Option(help="Who; left out: your user name here.")] = "",
-    patience: Annotated[
-        float, Option(help="Seconds to wait for replicas, and until it is in force.", min=0)
-    ] = 30.0,
+    audit: Path | None = None,
+    tenant: Annotated[list[str] | None, Option(envvar="AGENTGATE_TENANT")] = None,
+    reason: str = "",
+    before: Annotated[str, Option(metavar="TIME")] = "",
+    listing: Annotated[bool, Option("--list")] = False,
+    lift: Annotated[bool, Option("--lift")] = False,
+    workflows: Annotated[Path | None, Option(file_okay=False)] = None,
+    by: str = "",
+    patience: Annotated[float, Option(min=0)] = 30.0,
     as_json: Json = False,
 ) -> None:
     """Refuse at once what a token, run, agent, user, tool, workflow version or tenant asks for;

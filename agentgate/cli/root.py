@@ -61,19 +61,9 @@ app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False)
 
 @app.command()
 def draft(
-    person: Annotated[
-        list[str] | None,
-        Option(metavar="NAME=KEY.pub", help="Somebody and their public key; repeat it."),
-    ] = None,
-    allowed_signers: Annotated[
-        Path | None,
-        Option(
-            help="Take people and keys from an allowed_signers file.",
-            exists=True,
-            dir_okay=False,
-        ),
-    ] = None,
-    out: Annotated[Path, Option(help="Where to write the draft.", dir_okay=False)] = OUT,
+    person: Annotated[list[str] | None, Option(metavar="NAME=KEY.pub")] = None,
+    allowed_signers: Annotated[Path | None, Option(exists=True, dir_okay=False)] = None,
+    out: Annotated[Path, Option(dir_okay=False)] = OUT,
     directory: Directory = WORKFLOWS,
 ) -> None:
     """Write a draft to edit: of a first root, or of the next one where a root is there.
@@ -119,26 +109,11 @@ def draft(
 
 @app.command()
 def new(  # noqa: PLR0917 - a command's options, given by name
-    from_: Annotated[
-        Path,
-        Option(
-            "--from",
-            help="The draft (agentgate root draft writes one).",
-            exists=True,
-            dir_okay=False,
-        ),
-    ],
+    from_: Annotated[Path, Option("--from", exists=True, dir_okay=False)],
     directory: Directory = WORKFLOWS,
     key: Key = None,
-    sign_it: Annotated[
-        bool, Option("--sign/--no-sign", help="Sign it with your key; without: others sign.")
-    ] = True,
-    replace: Annotated[
-        bool,
-        Option(
-            "--replace", help="Drop the root that lies there, which is not completely signed."
-        ),
-    ] = False,
+    sign_it: Annotated[bool, Option("--sign/--no-sign")] = True,
+    replace: Annotated[bool, Option("--replace")] = False,
     accept: Accept = None,
     as_json: Json = False,
 ) -> None:

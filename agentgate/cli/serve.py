@@ -19,19 +19,10 @@ if TYPE_CHECKING:
 
 
 def serve(
-    settings: Annotated[
-        Path | None,
-        Option("--settings", "-s", help="The settings file (TOML).", dir_okay=False),
-    ] = None,
-    trying: Annotated[
-        Path | None,
-        Option("--try", help="Make a gate of its own in this new directory, and serve it."),
-    ] = None,
+    settings: Annotated[Path | None, Option("--settings", "-s", dir_okay=False)] = None,
+    trying: Annotated[Path | None, Option("--try")] = None,
     *,
-    check: Annotated[
-        bool,
-        Option("--check", help="Only read the settings, and open once all that they name."),
-    ] = False,
+    check: Annotated[bool, Option("--check")] = False,
 ) -> None:
     """Serve the gate over HTTP: tokens for exchange, runs for hosts, redemption for tool
     servers.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from typer import Argument, Option
+from typer import Option
 
 from agentgate.audit import FileAudit
 from agentgate.audit.reconcile import Loss, find_losses, find_tenants
@@ -30,22 +30,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 @app.command()
 def reconcile(
     store: StoreUrl,
-    audit: Annotated[
-        list[Path],
-        Option(
-            help="An audit directory, of every gate and tool server; give all.", exists=True
-        ),
-    ],
-    tenant: Annotated[
-        list[str] | None, Option(help="Only this tenant; left out: every tenant in the logs.")
-    ] = None,
-    accept_loss: Annotated[
-        str,
-        Option(
-            metavar="REASON",
-            help="Go on without what no log tells; the reason is put on record.",
-        ),
-    ] = "",
+    audit: Annotated[list[Path], Option(exists=True)],
+    tenant: list[str] | None = None,
+    accept_loss: Annotated[str, Option(metavar="REASON")] = "",
     as_json: Json = False,
 ) -> None:
     """Replay into a store what it has lost of redemptions, limits and releases, so that acts go
@@ -79,10 +66,10 @@ def reconcile(
 
 @app.command()
 def user(
-    name: Annotated[str, Argument(help="The user's name.")],
+    name: str,
     *,
-    audience: Annotated[str, Option(help="The tool server's audience, as workflows name it.")],
-    tenant: Annotated[list[str], Option(help="A tenant that it serves; give each.")],
+    audience: Annotated[str, Option()],
+    tenant: Annotated[list[str], Option()],
 ) -> None:
     """Print the ACL of a tool server's store user: what is its own, and nothing else."""
     with refusing():
@@ -93,14 +80,12 @@ def user(
 def release_key(
     *,
     store: StoreUrl,
-    audit: Annotated[Path, Option(help="The audit directory that keeps who said so, and why.")],
-    tenant: Annotated[str, Option(help="The account's tenant.")],
-    account: Annotated[str, Option(help="The agent's id.")],
-    key: Annotated[str, Option(help="RFC 7638 thumbprint of its key from now on.")],
-    reason: Annotated[str, Option(help="Why, for the record.")],
-    issuer: Annotated[
-        str, Option(help="Who proves the account; left out: it has a SPIFFE id.")
-    ] = "",
+    audit: Annotated[Path, Option()],
+    tenant: Annotated[str, Option()],
+    account: Annotated[str, Option()],
+    key: Annotated[str, Option()],
+    reason: Annotated[str, Option()],
+    issuer: str = "",
 ) -> None:
     """Say which key a service account has now, where the old one cannot sign for it (lost, or
     forgotten by the store).

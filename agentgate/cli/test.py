@@ -14,20 +14,10 @@ from agentgate.review.check.suite import SuiteReport, run_suite, write_cases
 
 
 def run_cases(
-    path: Annotated[Path, Argument(help="A workflow file, or a folder of them.")] = WORKFLOWS,
-    verbose: Annotated[
-        bool, Option("--verbose", "-v", help="Show every case, and what was filled in for it.")
-    ] = False,
-    mutate: Annotated[
-        bool,
-        Option(
-            "--mutate",
-            help="Drop or loosen each condition; list those that no case would miss.",
-        ),
-    ] = False,
-    proposing: Annotated[
-        bool, Option("--propose", help="Write the missing cases into the test file.")
-    ] = False,
+    path: Annotated[Path, Argument()] = WORKFLOWS,
+    verbose: Annotated[bool, Option("--verbose", "-v")] = False,
+    mutate: Annotated[bool, Option("--mutate")] = False,
+    proposing: Annotated[bool, Option("--propose")] = False,
     as_json: Json = False,
 ) -> None:
     """Run the cases of NAME.test.yaml beside each workflow.

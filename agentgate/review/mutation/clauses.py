@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from agentgate.decision.limits import SCALE
 from agentgate.review.mutation.arguments import conditions, firing, unclear_prompts
