@@ -72,9 +72,9 @@ def told(
     left = after or before
     if left is None:
         raise ValueError("nothing to compare")
-    versions = [
+    was, now = (
         f"v{each.version}" if each is not None else "nothing" for each in (before, after)
-    ]
+    )
     about = (
         ("risk", left.risk),
         ("tenants", ", ".join(left.tenants)),
@@ -82,7 +82,8 @@ def told(
     )
     report = Changes(
         left.id,
-        *versions,
+        was,
+        now,
         about=about,
         signers=signers,
         lines=lines,
