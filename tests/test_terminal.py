@@ -93,6 +93,18 @@ def every() -> Iterator[tuple[str, Any]]:
 COMMANDS = dict(every())
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_argument_and_option_has_its_help_and_none_is_told_of_that_is_not_there(name: str) -> None:
+    parameters = {each.name: each for each in COMMANDS[name].params}
+    assert [each for each, parameter in parameters.items() if not parameter.help] == []
+    assert HELP[name].options.keys() <= parameters.keys()
+
+
+def test_a_flag_that_is_off_has_no_twin() -> None:
+    twins = [(name, each.name) for name, found in COMMANDS.items() for each in found.params if getattr(each, "secondary_opts", ())]
+    assert twins == [("root new", "sign_it"), ("workflow approve", "index")]
+
+
 def test_no_module_of_the_commands_prints_but_one() -> None:
     folders = [Path(agentgate.cli.__file__).parent, Path(agentgate_demo.show.__file__).parent]
     ways = {"print", "echo", "secho", "Console", "Table", "track", "stdout", "stderr"}

@@ -346,7 +346,8 @@ def index(
     directory: Directory = WORKFLOWS,
     key: Key = None,
     root: Root = None,
-    anew: Annotated[bool, Option("--anew")] = False,
+    *,
+    anew: bool = False,
 ) -> None:
     """Sign the list of newest approved versions. Gates refuse one that is older than seven
     days.

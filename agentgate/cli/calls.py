@@ -41,7 +41,7 @@ def list_(
     *,
     store: StoreUrl,
     tenant: Tenant,
-    unknown: Annotated[bool, Option("--unknown")] = False,
+    unknown: bool = False,
     as_json: Json = False,
 ) -> None:
     """Calls whose tool was started and did not say how it ended."""

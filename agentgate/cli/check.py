@@ -5,19 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
 from agentgate.cli.output import HTML, Markdown, choose_form, refusing, render_review
 from agentgate.cli.signing import WORKFLOWS, Json, Root
 from agentgate.review.check.pull_request import check_directory
 
 
-def check(  # noqa: PLR0917 - a command's options, given by name
+def check(
     directory: Annotated[Path, Argument(file_okay=False)] = WORKFLOWS,
     base: str | None = None,
     root: Root = None,
-    unsafe_unapproved: Annotated[bool, Option("--unsafe-unapproved")] = False,
-    require_index: Annotated[bool, Option("--require-index")] = False,
+    *,
+    unsafe_unapproved: bool = False,
+    require_index: bool = False,
     markdown: Markdown = False,
     html: HTML = None,
     as_json: Json = False,

@@ -26,13 +26,13 @@ ERROR = 1
 class Help(NamedTuple):
     """What ``help.txt`` says of a command.
 
-    ``module.function`` below `agentgate.cli`, its line in a list, the help of its own arguments
-    and options by parameter, and what stands at the end.
+    ``module.function`` below `agentgate.cli`, its line in a list, of its own arguments and
+    options by parameter the metavar (if any) and the help, and what stands at the end.
     """
 
     target: str
     line: str
-    options: Mapping[str, str]
+    options: Mapping[str, tuple[str, str]]
     examples: str
 
 
@@ -45,7 +45,12 @@ def _read(text: str) -> Mapping[str, Help]:
         head, *paragraphs = block.replace("\n  ", " ").strip().split("\n")
         name, _, rest = head.removeprefix("[").partition("]")
         target, _, line = rest.strip().partition(": ")
-        options = dict(each[1:].split(": ", 1) for each in paragraphs if each.startswith(":"))
+        options = {}
+        for place, _, said in (
+            each[1:].partition(": ") for each in paragraphs if each.startswith(":")
+        ):
+            parameter, _, metavar = place.partition(" ")
+            options[parameter] = metavar, said
         found[name] = Help(target, line, options, "\n\n".join(paragraphs[len(options) :]))
     return found
 
@@ -137,4 +142,7 @@ def _describe(command: Any, help_: Help) -> None:
     command.epilog = help_.examples
     command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", command.help or "")
     for each in command.params:
-        each.help = help_.options.get(each.name, each.help)
+        metavar, each.help = help_.options.get(each.name, ("", each.help))
+        each.metavar = metavar or each.metavar
+        if each.default is False:
+            each.secondary_opts = []  # a flag that is off has no --no- twin

@@ -25,7 +25,7 @@ def diff(
     new: str,
     *,
     as_json: Json = False,
-    markdown: Annotated[bool, Option("--markdown")] = False,
+    markdown: bool = False,
     html: HTML = None,
     audit: Annotated[list[Path] | None, Option(exists=True)] = None,
     keys: Keys = None,

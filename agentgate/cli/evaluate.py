@@ -67,20 +67,21 @@ from agentgate.values.value_class import value_class
 Tallies = dict[Kind, Tally]
 
 
-def evaluate(  # noqa: PLR0917 - a command's options, given by name
+def evaluate(
     episodes: Annotated[list[Path], Argument(exists=True, dir_okay=False)],
     workflows: Annotated[Path, Option(exists=True, file_okay=False)],
     root: Annotated[str | None, Option(envvar="AGENTGATE_ROOT", metavar="DIGEST")] = None,
-    unsafe_unapproved: Annotated[bool, Option("--unsafe-unapproved")] = False,
+    *,
+    unsafe_unapproved: bool = False,
     environment: str | None = None,
     deputy: Annotated[bool, Option("--confused-deputy")] = False,
-    failed: Annotated[bool, Option("--failed")] = False,
+    failed: bool = False,
     tools: Annotated[Path | None, Option(dir_okay=False)] = None,
     decisions: Path | None = None,
     answers: Path | None = None,
     record: Path | None = None,
-    no_endorse: Annotated[bool, Option("--no-endorse")] = False,
-    model: Annotated[str | None, Option(metavar="MODULE:MODEL")] = None,
+    no_endorse: bool = False,
+    model: str | None = None,
     json_: Json = False,
 ) -> None:
     """Replay recorded episodes through a real gate (in memory) and count what passes, is held

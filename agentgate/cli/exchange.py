@@ -102,7 +102,7 @@ def exchange(
     request: Annotated[str | None, Option("--for")] = None,
     out: Annotated[Path | None, Option("--out", "-o")] = None,
     address: str | None = None,
-    wait: Annotated[bool, Option("--wait")] = False,
+    wait: bool = False,
 ) -> None:
     """Exchange a token of your own for a token for one call."""
     with refusing():

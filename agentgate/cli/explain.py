@@ -51,7 +51,7 @@ def explain(  # noqa: PLR0917 - a command's options, given by name
     store: str | None = None,
     tenant: str = "",
     run: str = "",
-    workflow: Annotated[str | None, Option(metavar="FILE")] = None,
+    workflow: str | None = None,
     tool: str = "",
     args: str | None = None,
     prompt: list[str] | None = None,

@@ -8,9 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
-
-from typer import Option
+from typing import Any
 
 from agentgate.cli.output import refusing, rows, say_json
 from agentgate.cli.signing import Json
@@ -26,7 +24,8 @@ from agentgate.values.turns import turn_text
 def heard(
     file: Path,
     prompts: list[str],
-    record: Annotated[bool, Option("--record")] = False,
+    *,
+    record: bool = False,
     as_json: Json = False,
 ) -> None:
     """Print what each part of a prompt was taken for, and what each intent came out as, with

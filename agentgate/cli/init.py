@@ -85,7 +85,8 @@ def init(  # noqa: PLR0917 - a command's options, given by name
     make_key: Annotated[
         bool, Option("--make-key", help=f"Where no SSH key is found: make ~/.ssh/{MADE}.")
     ] = False,
-    yes: Annotated[bool, Option("--yes")] = False,
+    *,
+    yes: bool = False,
     as_json: Annotated[bool, Option("--json")] = False,
 ) -> None:
     """Draft a workflow for your tools, approve it with your own SSH key, open a gate on it, and

@@ -17,7 +17,8 @@ from agentgate.review.check.lint import lint_path
 
 def lint(
     path: Annotated[Path, typer.Argument()] = Path("workflows"),
-    strict: Annotated[bool, typer.Option("--strict")] = False,
+    *,
+    strict: bool = False,
 ) -> None:
     """Check workflow files: every problem with its place, what was expected and what was
     probably meant.

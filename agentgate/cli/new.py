@@ -39,7 +39,7 @@ Results = Annotated[
 
 def new(  # noqa: PLR0917 - a command's options, given by name
     id: Annotated[str, Option()],  # noqa: A002 - the word of the vocabulary
-    langchain: Annotated[str | None, Option(metavar="MODULE:TOOLS")] = None,
+    langchain: str | None = None,
     mcp: Annotated[Path | None, Option(exists=True, dir_okay=False)] = None,
     results: Results = None,
     out: Path | None = None,

@@ -52,7 +52,7 @@ def probe(
     args: Annotated[str, Option("--args", "-a")] = "{}",
     subject: str = "github",
     address: str | None = None,
-    spend: Annotated[bool, Option("--spend")] = False,
+    spend: bool = False,
     as_json: Json = False,
 ) -> None:
     """Attack your own tool server or gate over HTTP; everything must be refused."""

@@ -61,7 +61,7 @@ app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False)
 
 @app.command()
 def draft(
-    person: Annotated[list[str] | None, Option(metavar="NAME=KEY.pub")] = None,
+    person: list[str] | None = None,
     allowed_signers: Annotated[Path | None, Option(exists=True, dir_okay=False)] = None,
     out: Annotated[Path, Option(dir_okay=False)] = OUT,
     directory: Directory = WORKFLOWS,
@@ -108,12 +108,13 @@ def draft(
 
 
 @app.command()
-def new(  # noqa: PLR0917 - a command's options, given by name
+def new(
     from_: Annotated[Path, Option("--from", exists=True, dir_okay=False)],
     directory: Directory = WORKFLOWS,
     key: Key = None,
     sign_it: Annotated[bool, Option("--sign/--no-sign")] = True,
-    replace: Annotated[bool, Option("--replace")] = False,
+    *,
+    replace: bool = False,
     accept: Accept = None,
     as_json: Json = False,
 ) -> None:

@@ -22,7 +22,7 @@ def serve(
     settings: Annotated[Path | None, Option("--settings", "-s", dir_okay=False)] = None,
     trying: Annotated[Path | None, Option("--try")] = None,
     *,
-    check: Annotated[bool, Option("--check")] = False,
+    check: bool = False,
 ) -> None:
     """Serve the gate over HTTP: tokens for exchange, runs for hosts, redemption for tool
     servers.

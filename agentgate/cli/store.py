@@ -32,7 +32,7 @@ def reconcile(
     store: StoreUrl,
     audit: Annotated[list[Path], Option(exists=True)],
     tenant: list[str] | None = None,
-    accept_loss: Annotated[str, Option(metavar="REASON")] = "",
+    accept_loss: str = "",
     as_json: Json = False,
 ) -> None:
     """Replay into a store what it has lost of redemptions, limits and releases, so that acts go

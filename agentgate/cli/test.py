@@ -16,7 +16,8 @@ from agentgate.review.check.suite import SuiteReport, run_suite, write_cases
 def run_cases(
     path: Annotated[Path, Argument()] = WORKFLOWS,
     verbose: Annotated[bool, Option("--verbose", "-v")] = False,
-    mutate: Annotated[bool, Option("--mutate")] = False,
+    *,
+    mutate: bool = False,
     proposing: Annotated[bool, Option("--propose")] = False,
     as_json: Json = False,
 ) -> None:
