@@ -43,7 +43,7 @@ APART = {
     },
     "groups": {
         "decision.hold": "of the people who answer",
-        "diff.intents": "of classes",
+        "diff.tools": "of classes",
         "diff.language": "of an expression",
         "diff.origins": "of origins",
         "diff.values": "of values",

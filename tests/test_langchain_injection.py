@@ -22,7 +22,7 @@ from structlog.testing import capture_logs
 
 from agentgate.errors import ConfigError
 from agentgate.integrations.langchain import AgentGateMiddleware, CallRefused, definition_of, guard_tools, use_run
-from agentgate.integrations.langchain.injection import from_state
+from agentgate.integrations.langchain.guard import from_state
 from agentgate.values.request import User
 from tests.langchain_shop import INVALID, LEE, ORDER, PROMPT, Script, Shop, calls, identify, say, tool_messages, tool_server, vouched
 

@@ -34,6 +34,11 @@ from agentgate.approvals.writing import (
 from agentgate.approvals.writing import revoke as write_revocation
 from agentgate.approvals.writing.approval import Unsigned, find_workflow
 from agentgate.cli.output import (
+    WORKFLOWS,
+    Accept,
+    Directory,
+    Json,
+    Root,
     complain,
     exit_with,
     fail,
@@ -44,16 +49,7 @@ from agentgate.cli.output import (
     say,
     say_json,
 )
-from agentgate.cli.signing import (
-    WORKFLOWS,
-    Accept,
-    Directory,
-    Json,
-    Key,
-    Root,
-    confirm,
-    own_signer,
-)
+from agentgate.cli.signing import Key, confirm, own_signer
 from agentgate.errors import ConfigError
 from agentgate.loading.catalog import AHEAD
 from agentgate.loading.source import WorkflowText, on_disk

@@ -20,6 +20,7 @@ from agentgate.cli import records
 from agentgate.cli.output import (
     LOOK,
     YES,
+    Json,
     complain,
     fail,
     note,
@@ -30,7 +31,6 @@ from agentgate.cli.output import (
     say_json,
 )
 from agentgate.cli.records import Directories, Keys, shown_time, tell_state
-from agentgate.cli.signing import Json
 from agentgate.cli.store import ask_store
 from agentgate.errors import ConfigError
 from agentgate.stores import open_store, ops

@@ -17,8 +17,18 @@ import typer
 from typer import Option
 
 from agentgate.audit import FileAudit
-from agentgate.cli.output import exit_with, fail, quiet, refusing, rows, say, say_json
-from agentgate.cli.signing import Json, StoreUrl, Tenant
+from agentgate.cli.output import (
+    Json,
+    StoreUrl,
+    Tenant,
+    exit_with,
+    fail,
+    quiet,
+    refusing,
+    rows,
+    say,
+    say_json,
+)
 from agentgate.cli.store import ask_store, put_on_record
 from agentgate.errors import CanonicalError, ConfigError
 from agentgate.stores import Store, ready_store, settling

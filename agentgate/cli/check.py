@@ -7,8 +7,16 @@ from typing import Annotated
 
 from typer import Argument
 
-from agentgate.cli.output import HTML, Markdown, choose_form, refusing, render_review
-from agentgate.cli.signing import WORKFLOWS, Json, Root
+from agentgate.cli.output import (
+    HTML,
+    WORKFLOWS,
+    Json,
+    Markdown,
+    Root,
+    choose_form,
+    refusing,
+    render_review,
+)
 from agentgate.review.check.pull_request import check_directory
 
 

@@ -10,9 +10,8 @@ from typing import Annotated
 from typer import Option
 
 from agentgate.audit.questions import find_records, read_moment, time_of
-from agentgate.cli.output import HTML, choose_form, refusing, render_review, say
+from agentgate.cli.output import HTML, Json, choose_form, refusing, render_review, say
 from agentgate.cli.records import Keys, Since, read_log, tell_state
-from agentgate.cli.signing import Json
 from agentgate.loading.source import find
 from agentgate.review.report.difference import compare_versions
 from agentgate.review.report.past import Record, version_of

@@ -20,8 +20,17 @@ from typer import Option
 from agentgate.approvals import status as standing
 from agentgate.audit import remembered
 from agentgate.audit.verify import LogEvidence, LogFinding, verify
-from agentgate.cli.output import exit_with, fail, quiet, refusing, rows, say_json
-from agentgate.cli.signing import Json, Root, StoreUrl
+from agentgate.cli.output import (
+    Json,
+    Root,
+    StoreUrl,
+    exit_with,
+    fail,
+    quiet,
+    refusing,
+    rows,
+    say_json,
+)
 from agentgate.cli.store import PATIENCE, read_history
 from agentgate.errors import AgentGateError
 from agentgate.loading.catalog import AHEAD

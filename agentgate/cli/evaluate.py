@@ -25,6 +25,7 @@ import typer
 from typer import Argument, Option
 
 from agentgate.cli.output import (
+    Json,
     complain,
     fail,
     progress,
@@ -35,7 +36,6 @@ from agentgate.cli.output import (
     say_json,
     styled,
 )
-from agentgate.cli.signing import Json
 from agentgate.errors import AgentGateError
 from agentgate.gate.gate import Gate
 from agentgate.gate.settings import MOST

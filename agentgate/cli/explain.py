@@ -9,9 +9,8 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from agentgate.audit.questions import find_story
-from agentgate.cli.output import refusing, say_json, styled
+from agentgate.cli.output import Json, refusing, say_json, styled
 from agentgate.cli.records import Cache, Keys, read_log, tell_state
-from agentgate.cli.signing import Json
 from agentgate.errors import ConfigError
 from agentgate.explain.explanation import Explanation, text_lines
 from agentgate.explain.explanation import as_json as explanation_json

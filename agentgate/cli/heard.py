@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from agentgate.cli.output import refusing, rows, say_json
-from agentgate.cli.signing import Json
+from agentgate.cli.output import Json, refusing, rows, say_json
 from agentgate.intents.lexical import derive
 from agentgate.language.turn import MAX_TURN, Turn
 from agentgate.loading.catalog import ROLES, roles_of

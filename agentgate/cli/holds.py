@@ -26,6 +26,12 @@ from agentgate.approvals.people import Signers
 from agentgate.approvals.sshsig import HOLD_NAMESPACE
 from agentgate.audit import AuditLog, FileAudit, MemoryAudit, read_records
 from agentgate.cli.output import (
+    WORKFLOWS,
+    Accept,
+    Json,
+    Root,
+    StoreUrl,
+    Tenant,
     exit_with,
     fail,
     note,
@@ -36,17 +42,7 @@ from agentgate.cli.output import (
     say,
     say_json,
 )
-from agentgate.cli.signing import (
-    WORKFLOWS,
-    Accept,
-    Json,
-    Key,
-    Root,
-    StoreUrl,
-    Tenant,
-    confirm,
-    own_signer,
-)
+from agentgate.cli.signing import Key, confirm, own_signer
 from agentgate.decision.batch_answer import MOST, Together
 from agentgate.decision.hold import Hold
 from agentgate.decision.question import as_json, moment, rows_of

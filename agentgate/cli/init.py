@@ -34,8 +34,8 @@ from agentgate.approvals.writing import (
     write_index,
 )
 from agentgate.cli.new import LIFE, Results, person_here, tell_facts
-from agentgate.cli.output import fail, quiet, refusing, rows, say, say_json
-from agentgate.cli.signing import MADE, WORKFLOWS, Key, default_key, own_signer
+from agentgate.cli.output import WORKFLOWS, fail, quiet, refusing, rows, say, say_json
+from agentgate.cli.signing import MADE, Key, default_key, own_signer
 from agentgate.decision.answer import Allow, Deny, StepUp
 from agentgate.errors import ConfigError
 from agentgate.gate.gate import Gate
@@ -163,7 +163,7 @@ def _draft(
     """A draft, the arguments that the host injects into tools of it, and the tools that can
     only be awaited.
     """
-    from agentgate.integrations.langchain.injection import hidden, injects  # noqa: PLC0415 - a fifth of a second that other commands do not need
+    from agentgate.integrations.langchain.guard import hidden, injects  # noqa: PLC0415 - a fifth of a second that other commands do not need
 
     tools = import_tools(langchain)
     expires = (datetime.now(UTC) + LIFE).date()

@@ -13,8 +13,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from agentgate.cli.output import fail, refusing, rows, say, say_json
-from agentgate.cli.signing import Json
+from agentgate.cli.output import Json, fail, refusing, rows, say, say_json
 from agentgate.errors import ConfigError
 from agentgate.loading.source import ask
 from agentgate.review.draft.draft import Draft, draft, undecided

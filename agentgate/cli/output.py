@@ -1,4 +1,4 @@
-"""Printing, failing and exit codes, shared by all commands.
+"""Options, printing, failing and exit codes, shared by all commands.
 
 Rules: 0 is yes, 2 is "a person must look" (something became wider, or is not approved), 1 is
 every error, wrong options included, so that a script never takes a typing error for an answer.
@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table as Ruled
 from rich.text import Text
+from typer import Option
 
 from agentgate.approvals import ApprovalRefusal, ApprovalRefused
 from agentgate.cli.commands import ERROR
@@ -36,11 +37,30 @@ T = TypeVar("T")
 YES = ExitStatus.YES
 LOOK = ExitStatus.LOOK
 Form = Literal["text", "json", "markdown"]
-Markdown = Annotated[
-    bool, typer.Option("--markdown", help="Print a comment for the pull request.")
+WORKFLOWS = Path("workflows")  # the directory where none is named
+Directory = Annotated[
+    Path, Option("--directory", "-d", help="The workflow directory.", file_okay=False)
 ]
+Root = Annotated[
+    str | None,
+    Option(
+        "--root",
+        envvar="AGENTGATE_ROOT",
+        metavar="DIGEST",
+        help="The pinned root, sha256:...; left out: the root as it lies there.",
+    ),
+]
+StoreUrl = Annotated[
+    str, Option("--store", help="The state store's URL.", envvar="AGENTGATE_STORE")
+]
+Tenant = Annotated[str, Option("--tenant", help="The tenant.", envvar="AGENTGATE_TENANT")]
+Accept = Annotated[
+    str | None, Option(help="For scripts: the sentence that is otherwise typed.")
+]
+Json = Annotated[bool, Option("--json", help="Print JSON.")]
+Markdown = Annotated[bool, Option("--markdown", help="Print a comment for the pull request.")]
 HTML = Annotated[
-    Path | None, typer.Option(help="Write one self-contained page here.", dir_okay=False)
+    Path | None, Option(help="Write one self-contained page here.", dir_okay=False)
 ]
 
 

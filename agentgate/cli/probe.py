@@ -18,8 +18,7 @@ from typer import Option
 
 from agentgate.cli.commands import ERROR
 from agentgate.cli.exchange import answered, arguments_of, given, key_of, read_file
-from agentgate.cli.output import complain, fail, refusing, rows, say, say_json
-from agentgate.cli.signing import Json
+from agentgate.cli.output import Json, complain, fail, refusing, rows, say, say_json
 from agentgate.errors import ConfigError
 from agentgate.integrations.exchange import (
     AskedFor,

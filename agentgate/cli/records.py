@@ -34,6 +34,7 @@ from agentgate.audit.seen import open_cache
 from agentgate.audit.segment import Line, read_lines, segment_files, writer_of
 from agentgate.audit.verify import LogEvidence, LogVerdict, verify
 from agentgate.cli.output import (
+    Json,
     complain,
     fail,
     progress,
@@ -43,7 +44,6 @@ from agentgate.cli.output import (
     say_json,
     terminal,
 )
-from agentgate.cli.signing import Json
 from agentgate.errors import AuditDamaged, ConfigError
 from agentgate.review.report.past import event
 

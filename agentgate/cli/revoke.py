@@ -17,8 +17,18 @@ from typing import Annotated, NoReturn
 from typer import Argument, Option
 
 from agentgate.audit import FileAudit, remembered
-from agentgate.cli.output import complain, exit_with, fail, quiet, refusing, rows, say, say_json
-from agentgate.cli.signing import Json, StoreUrl
+from agentgate.cli.output import (
+    Json,
+    StoreUrl,
+    complain,
+    exit_with,
+    fail,
+    quiet,
+    refusing,
+    rows,
+    say,
+    say_json,
+)
 from agentgate.errors import ConfigError
 from agentgate.gate.revoking import AppliedRevocation, Revoking, StoredRevocation
 from agentgate.intents.lexical import derive

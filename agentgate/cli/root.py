@@ -20,17 +20,22 @@ from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.root import Root as TrustRoot
 from agentgate.approvals.writing import new_root, sign_root
 from agentgate.cli.commands import Commands
-from agentgate.cli.output import complain, exit_with, fail, note, refusing, rows, say, say_json
-from agentgate.cli.signing import (
+from agentgate.cli.output import (
     WORKFLOWS,
     Accept,
     Directory,
     Json,
-    Key,
     Root,
-    confirm,
-    own_signer,
+    complain,
+    exit_with,
+    fail,
+    note,
+    refusing,
+    rows,
+    say,
+    say_json,
 )
+from agentgate.cli.signing import Key, confirm, own_signer
 from agentgate.errors import ConfigError
 from agentgate.loading.definition import read_file
 from agentgate.review.root.draft import (

@@ -1,4 +1,4 @@
-"""The reviewer's own SSH key, and the options that commands share."""
+"""The reviewer's own SSH key, and the sentence that they type."""
 
 from __future__ import annotations
 
@@ -23,29 +23,8 @@ from agentgate.errors import ConfigError, KeyRefused
 MADE = "id_ed25519_agentgate"  # what init makes where there is no key
 # as ssh looks for them; RSA and DSA are refused
 NAMES = ("id_ed25519", "id_ecdsa", "id_ed25519_sk", "id_ecdsa_sk", MADE)
-WORKFLOWS = Path("workflows")  # the directory where none is named
 _PATIENCE = 10.0  # seconds for ssh-add to answer
 
-Directory = Annotated[
-    Path, Option("--directory", "-d", help="The workflow directory.", file_okay=False)
-]
-Root = Annotated[
-    str | None,
-    Option(
-        "--root",
-        envvar="AGENTGATE_ROOT",
-        metavar="DIGEST",
-        help="The pinned root, sha256:...; left out: the root as it lies there.",
-    ),
-]
-StoreUrl = Annotated[
-    str, Option("--store", help="The state store's URL.", envvar="AGENTGATE_STORE")
-]
-Tenant = Annotated[str, Option("--tenant", help="The tenant.", envvar="AGENTGATE_TENANT")]
-Accept = Annotated[
-    str | None, Option(help="For scripts: the sentence that is otherwise typed.")
-]
-Json = Annotated[bool, Option("--json", help="Print JSON.")]
 Key = Annotated[
     Path | None,
     Option(

@@ -16,8 +16,18 @@ from typer import Option
 
 from agentgate.audit import FileAudit
 from agentgate.audit.reconcile import Loss, find_losses, find_tenants
-from agentgate.cli.output import exit_with, fail, note, quiet, refusing, rows, say, say_json
-from agentgate.cli.signing import Json, StoreUrl
+from agentgate.cli.output import (
+    Json,
+    StoreUrl,
+    exit_with,
+    fail,
+    note,
+    quiet,
+    refusing,
+    rows,
+    say,
+    say_json,
+)
 from agentgate.stores import Op, Store, ops, ready_store, recovery, rules_of
 from agentgate.values.identities import name_of
 

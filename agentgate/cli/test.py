@@ -7,8 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from agentgate.cli.output import choose_form, refusing, render, styled
-from agentgate.cli.signing import WORKFLOWS, Json
+from agentgate.cli.output import WORKFLOWS, Json, choose_form, refusing, render, styled
 from agentgate.loading.source import below
 from agentgate.review.check.suite import SuiteReport, run_suite, write_cases
 

@@ -45,9 +45,8 @@ from agentgate.errors import (
 from agentgate.gate.locking import bind_fence
 from agentgate.gate.observer import Unenforced
 from agentgate.integrations.langchain.caller import name_invoke
-from agentgate.integrations.langchain.guard import Guard
+from agentgate.integrations.langchain.guard import Guard, Host
 from agentgate.integrations.langchain.held import HeldInThread, ask_person, is_interrupt
-from agentgate.integrations.langchain.injection import Host
 from agentgate.integrations.langchain.outcomes import CallRefused, add_refusal
 from agentgate.integrations.langchain.task import NO_TASK, TaskCall, Wait
 from agentgate.redemption.credential import UpstreamCredential

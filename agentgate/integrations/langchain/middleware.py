@@ -46,6 +46,7 @@ from agentgate.integrations.langchain.calls import (
     drive,
     refusal,
 )
+from agentgate.integrations.langchain.guard import Host
 from agentgate.integrations.langchain.identities import (
     Identity,
     Shown,
@@ -53,7 +54,6 @@ from agentgate.integrations.langchain.identities import (
     is_theirs,
     shown,
 )
-from agentgate.integrations.langchain.injection import Host
 from agentgate.integrations.langchain.outcomes import add_no_run
 from agentgate.integrations.langchain.talking_on import made_again, offer_again
 from agentgate.integrations.langchain.task import SIBLINGS

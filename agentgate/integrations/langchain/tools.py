@@ -49,8 +49,7 @@ from agentgate.integrations.langchain.calls import (
     locked_steps,
     refusal_of,
 )
-from agentgate.integrations.langchain.guard import Guard
-from agentgate.integrations.langchain.injection import Host, Injections
+from agentgate.integrations.langchain.guard import Guard, Host, Injections
 from agentgate.integrations.langchain.one_thread import in_one_thread, queue_call
 from agentgate.integrations.langchain.task import in_task
 from agentgate.redemption.credential import UpstreamCredential
