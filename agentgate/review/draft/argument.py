@@ -18,8 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from agentgate.loading.inline import inline
-from agentgate.review.draft.schema import Schema, bound, null_by_default, resolve, whole_pattern
-from agentgate.review.draft.toolset import NAMES, words_of
+from agentgate.review.draft.toolset import (
+    NAMES,
+    Schema,
+    bound,
+    null_by_default,
+    resolve,
+    whole_pattern,
+    words_of,
+)
 from agentgate.values.entities import NUMERIC, normal, number
 from agentgate.values.patterns import Pattern
 from agentgate.values.samples import VARIANTS, from_pattern

@@ -29,10 +29,9 @@ from agentgate.review.draft.first_tests import first_tests, refused
 from agentgate.review.draft.links import Linked, Returned, declared_fact, linked, stated
 from agentgate.review.draft.phrasebook import example, listed, speaking, usual
 from agentgate.review.draft.results import Samples, facts_of
-from agentgate.review.draft.schema import leaves
 from agentgate.review.draft.start import asked_about, opened
 from agentgate.review.draft.template import render
-from agentgate.review.draft.toolset import DeclaredTool, effect_of, verb_of, words_of
+from agentgate.review.draft.toolset import DeclaredTool, effect_of, leaves, verb_of, words_of
 from agentgate.review.scenarios.statements import put_at, steps
 from agentgate.values.value_class import value_class
 from agentgate.values.visible import visible

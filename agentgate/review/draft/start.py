@@ -16,8 +16,7 @@ from typing import Any
 
 from agentgate.decision.origins.kinds import kind_of
 from agentgate.review.draft.argument import IDS, Argument, constant
-from agentgate.review.draft.schema import resolve
-from agentgate.review.draft.toolset import words_of
+from agentgate.review.draft.toolset import resolve, words_of
 from agentgate.values.paths import EACH
 from agentgate.workflow.model import Effect
 from agentgate.workflow.rule import CONFIRMED
