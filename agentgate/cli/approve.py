@@ -137,7 +137,7 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
 def _ready(source: WorkflowText) -> None:
     """Exits with 1 unless it loads, its tests hold and nothing is undecided."""
     suite = run_suite(source)
-    if suite.results is None:
+    if not suite.results:
         fail(*suite.problems, "Nothing was signed.")
     if not suite.ok:
         complain(*suite.failures)

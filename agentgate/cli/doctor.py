@@ -241,7 +241,7 @@ def _workflows(directory: Path, root: str | None) -> Iterator[Diagnosis]:
 
 
 def _audit(directories: list[Path], keys: Path | None) -> Iterator[Diagnosis]:
-    found = verify(directories, LogEvidence.of([keys] if keys is not None else []))
+    found = verify(directories, LogEvidence.of([keys] if keys else []))
     count = sum(each.records for each in found.segments)
     yield Diagnosis("audit", f"{count} records, each as it was written", not found.findings)
     restore = "restore it from where your logs are shipped to; keep what is here"

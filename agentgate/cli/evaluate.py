@@ -101,7 +101,7 @@ def evaluate(
     tallies: Tallies = {kind: Tally() for kind in TARGETS} if deputy else {}
     listed: list[Failed] = []
     try:
-        schemas = read_tools(tools) if tools is not None else {}
+        schemas = read_tools(tools) if tools else {}
     except ValueError as error:
         fail(f"{tools}: {error}")
     with refusing():
@@ -141,9 +141,9 @@ def _reading(
     record: Path | None, model: str | None, answers: Path | None
 ) -> tuple[Path, str] | None:
     """Where the answers of which model are written, if of any."""
-    if (record is None) is not (model is None) or (record is not None and answers is not None):
+    if (record is None) is not (model is None) or (record and answers):
         fail("Give --record and --model together, or --answers alone.")
-    return (record, model) if record is not None and model is not None else None
+    return (record, model) if record and model is not None else None
 
 
 def _tell(
@@ -188,15 +188,13 @@ def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was gi
             writes = any(step.effect in SIDE_EFFECTS for step in line.steps)
             for name in (line.suite, *["that write"] * writes, "overall"):
                 scores.setdefault(name, Score()).add(line, decided)
-            if (
-                listed is not None
-                and (one_failed := failed_of(gate.catalog.get(line.workflow), line, decided))
-                is not None
+            if listed is not None and (
+                one_failed := failed_of(gate.catalog.get(line.workflow), line, decided)
             ):
                 listed.append(one_failed)
             for kind, tally in made.items():
                 tallies[kind].join(tally)
-            if out is not None:
+            if out:
                 for number, one in enumerate(decided):
                     step = {
                         "episode": line.id,
@@ -338,11 +336,11 @@ class ReplaySettings:
 
     def _deriver(self) -> dict[str, Deriver]:
         """The gate's setting: the words, and behind them what a model read, or reads now."""
-        if self.answers is None and self.record is None:
+        if not self.answers and self.record is None:
             return {}
         from agentgate.review.replay.reader import RecordedReader, RecordingReader  # noqa: PLC0415 - it imports langchain-core
 
-        if self.answers is not None:
+        if self.answers:
             return {"deriver": Combined(derive, RecordedReader(self.answers))}
         file, model = self.record or (Path(), "")
         return {
@@ -432,7 +430,7 @@ def _replayed(gate: Gate, clock: Clock, episode: Episode, *, deputy: bool) -> Re
 def _remembers(gate: Gate, episodes: Sequence[Episode]) -> bool:
     """Whether a run of these workflows can see what another did."""
     named = {episode.workflow for episode in episodes}
-    workflows = [workflow for name in named if (workflow := gate.catalog.get(name)) is not None]
+    workflows = [workflow for name in named if (workflow := gate.catalog.get(name))]
     return any(
         workflow.agent.same_key_as_last_token
         or any(

@@ -86,9 +86,7 @@ def _record(file: Path, prompts: list[str], intents: Mapping[str, Presence]) -> 
     text += "" if text.endswith("\n") else "\n"
     place = re.search(r"(?m)^heard:[ \t]*(?:#.*)?\n", text)
     text = (
-        f"{text}\nheard:\n{case}"
-        if place is None
-        else text[: place.end()] + case + text[place.end() :]
+        text[: place.end()] + case + text[place.end() :] if place else f"{text}\nheard:\n{case}"
     )
     read_tests(text, str(file))
     file.write_text(text, "utf-8")

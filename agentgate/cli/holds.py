@@ -300,7 +300,7 @@ def _answering(said: Said, meaning: str) -> None:
             asked = Together.of([desk.hold(tenant, name) for name in ids])
             core = desk.core
             holds = asked.holds
-            assert core is not None  # noqa: S101 - as opened
+            assert core  # noqa: S101 - as opened
 
             def signed(what: Said, hold: Hold) -> Any:
                 nonce = desk.run(answering.nonce(tenant, (hold.id,)))

@@ -173,7 +173,7 @@ def print_report(report: TextReport) -> None:
     for part in report.text(max(80, shutil.get_terminal_size().columns)):
         if not isinstance(part, Table):
             styled([part])
-        elif part.lines and terminal() is None:
+        elif part.lines and not terminal():
             say(*part.lines)
         else:
             rows(part.head, part.body, styles=part.styles)

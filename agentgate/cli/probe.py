@@ -58,7 +58,7 @@ def probe(
     with refusing():
         try:
             with httpx.Client(trust_env=False) as http:
-                if token is not None:
+                if token:
                     reached = _reached(url, address)
                     genuine = _genuine(url, method, token=token, key=key, body=body)
                     verdicts = list(

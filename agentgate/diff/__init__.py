@@ -112,12 +112,12 @@ def _gained(  # noqa: PLR0917 - one direction of `compare`
     callable_ = False
     for name, tool in new.tools.items():
         before = old.tools.get(name)
-        asking = Asking(before.step_ups if before is not None else tool.step_ups, tool.step_ups)
+        asking = Asking(before.step_ups if before else tool.step_ups, tool.step_ups)
         worlds = [World(name, shared, fields, asking) for fields in pairs.get(name, ())]
-        if before is None:
+        if not before:
             worlds = _callable(new, name, shared, asking, budget)
             yield from (world.added() for world in worlds[:1])
-        for world in worlds if before is not None else ():
+        for world in worlds if before else ():
             try:
                 yield from world.gained()
             except TooLarge:

@@ -72,7 +72,7 @@ def argument(name: str, old: Side, new: Side, budget: Budget | None = None) -> F
     answer.
     """
     sides = (old, new)
-    rules = [s.rule for s in sides if s.rule is not None]
+    rules = [s.rule for s in sides if s.rule]
     cells: dict[object, Cell] = {}
     picky = any(r.needs for r in rules)
     for each in _cells(name, sides, rules, [w for s in sides for _, w in s.whens], budget):
@@ -170,7 +170,7 @@ def _elements(
 
 def _element(sides: Sides, raw: Any, *, many: bool) -> _Element:
     """One value, its origin apart."""
-    keys = [None if s.rule is None else _key(s.rule, raw) for s in sides]
+    keys = [_key(s.rule, raw) if s.rule else None for s in sides]
     old, new = (_fails(s.rule, k, many=many) for s, k in zip(sides, keys, strict=True))
     meets = [
         tuple(
@@ -216,7 +216,7 @@ def _key(rule: Rule, raw: Any) -> Key | None:
 
 def _fails(rule: Rule | None, key: Key | None, *, many: bool) -> Fails:
     """Names of the operators that one value (or one element) does not meet."""
-    if rule is None:
+    if not rule:
         return frozenset({""})
     if many != (rule.max_items is not None):
         return frozenset({"max_items"})
@@ -233,7 +233,7 @@ def _lists(sides: Sides, elements: list[_Element]) -> Iterator[list[_Element]]:
     """Lists in which elements that both versions accept add up, in length, conditions or
     origins; and whole roles.
     """
-    longest = [s.rule.max_items or 0 for s in sides if s.rule is not None]
+    longest = [s.rule.max_items or 0 for s in sides if s.rule]
     fine = [e for e in elements if not any(e.fails)]
     by_sum: dict[object, list[_Element]] = {}
     layer = [[e] for e in fine]
@@ -275,7 +275,7 @@ def _sum(sides: Sides, chosen: list[_Element]) -> object:
 
 def _roles(sides: Sides, elements: list[_Element]) -> Iterator[list[_Element]]:
     """Each role in full, which a *strict* subset never is."""
-    for scopes in {s.rule.role_scopes for s in sides if s.rule is not None and s.rule.role}:
+    for scopes in {s.rule.role_scopes for s in sides if s.rule and s.rule.role}:
         whole = [_element(sides, scope, many=True) for scope in sorted(scopes)]
         for origin in {e.origin for e in elements}:
             yield [_from(origin, each, sides) for each in whole]
@@ -296,11 +296,11 @@ def _cell(name: str, sides: Sides, chosen: list[_Element], *, many: bool) -> Cel
     )
     raw: Any = [e.raw for e in chosen] if many else chosen[0].raw
     point = {f"args.{name}": raw}
-    rules = [s.rule for s in sides if s.rule is not None]
+    rules = [s.rule for s in sides if s.rule]
     if any(r.sources for r in rules) or any(w.origin for s in sides for _, w in s.whens):
         explained = [tuple(sorted(map(str, e.origin.atoms))) for e in chosen]
         point[f"origin.{name}"] = explained if many else explained[0]
-    for bound in {r.at_most for r in rules if r.at_most is not None}:
+    for bound in {r.at_most for r in rules if r.at_most}:
         point[f"bound.{name}.{bound}"] = bound in origin.within
     if origin.split:
         point[f"split.{name}"] = True
@@ -322,7 +322,7 @@ def _decided(
     rule = side.rule
     origin = chosen[0].origin
     asked = Status.FREE
-    if rule is not None and "max_items" not in failed:
+    if rule and "max_items" not in failed:
         if rule.max_items is not None and len(chosen) > rule.max_items:
             failed.add("max_items")
         if (
@@ -338,7 +338,7 @@ def _decided(
             )
         asked = status(rule, [e.origin.atoms for e in chosen], split=origin.split)
     refused = free_if(not failed)
-    if rule is not None and asked:
+    if rule and asked:
         failed.add(
             "from"
             if status(rule, [e.origin.atoms for e in chosen], split=False)
@@ -371,7 +371,7 @@ def shown(raw: Any) -> str:
 # --- words ------------------------------------------------------------------------------------
 def describe(rule: Rule | None, operator: str = "") -> str:
     """A rule, or one operator of it, as the file writes it; empty where it has none."""
-    if rule is None:
+    if not rule:
         return ""
     if operator in {"optional", "nullable"}:
         yes, no = (

@@ -66,7 +66,7 @@ def form(kind: str) -> Expression:
         return ANYTHING
     plain = parse(_FORMS[kind])
     also = _ALSO.get(kind)
-    return plain if also is None else Both((plain, also))
+    return Both((plain, also)) if also else plain
 
 
 def language(source: str, without: str) -> Expression:

@@ -72,7 +72,7 @@ class Language:
         self, expressions: Sequence[Expression], alphabet: Ranges, budget: Budget | None = None
     ) -> None:
         self._own = Budget(MAX_WORK)
-        self._shared = budget if budget is not None else Budget()
+        self._shared = budget or Budget()
         sets: dict[Ranges, None] = {}
         for expression in expressions:
             _sets(expression, sets)

@@ -35,8 +35,8 @@ def ways(rules: Sequence[Rule | None], whens: Sequence[Rule]) -> list[Explanatio
 
     Raises TooLarge: too many different sources.
     """
-    given = [r for r in rules if r is not None]
-    bounds = sorted({r.at_most for r in given if r.at_most is not None}, key=str)
+    given = [r for r in rules if r]
+    bounds = sorted({r.at_most for r in given if r.at_most}, key=str)
     lists = [r.sources for r in given] + [
         tuple(o for o in w.origin or () if isinstance(o, Source)) for w in whens
     ]
@@ -72,7 +72,7 @@ def _all(
 
 def _fact_of(source: Source) -> Source | None:
     """The fact that a selected source equals, in one row of many."""
-    return Source("fact", source.tool, source.field) if source.selector is not None else None
+    return Source("fact", source.tool, source.field) if source.selector else None
 
 
 def status(rule: Rule, elements: Sequence[Atoms], *, split: bool) -> Status:

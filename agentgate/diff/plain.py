@@ -135,14 +135,14 @@ def _asked(old: Workflow, new: Workflow, name: str) -> _Wider:
         ):
             before = old.tools[source.tool]
             after = new.tools.get(source.tool)
-            fact = after.facts.get(source.field) if after is not None else None
+            fact = after.facts.get(source.field) if after else None
             acts = before.effect == "read" and after is not None and after.effect != "read"
             led = any(
                 True for t in new.tools for _ in (*_standing(new, old, t), *_sized(new, old, t))
             )
             fewer = fact is not None and bool(fact.named or fact.named_by) and led
             if (
-                fact is None
+                not fact
                 or acts
                 or fewer
                 or any(True for _ in _fact(fact, before.facts[source.field]))
@@ -201,7 +201,7 @@ def _sized(old: Workflow, new: Workflow, name: str) -> Iterator[str]:
 def _carries(workflow: Workflow, source: Source) -> bool:
     """Whether a source is a fact of a read that counts as the user's words."""
     tool = workflow.tools.get(source.tool) if source.kind == "fact" else None
-    fact = tool.facts.get(source.field) if tool is not None else None
+    fact = tool.facts.get(source.field) if tool else None
     return (
         tool is not None
         and fact is not None
@@ -215,7 +215,7 @@ def _joined(workflow: Workflow, old: Tool, new: Tool) -> _Wider:
     for arg, before, after in kept(old.args, new.args):
         if (
             before.max_items is not None
-            and before.at_most is not None
+            and before.at_most
             and not before.any_call
             and after.at_most != before.at_most
         ):
@@ -226,11 +226,11 @@ def _joined(workflow: Workflow, old: Tool, new: Tool) -> _Wider:
             yield f"args.{arg}.at_most", before.at_most, after.at_most or "", effects
         for source in after.sources:
             read = workflow.tools.get(source.tool)
-            fact = read.facts.get(source.field) if read is not None else None
+            fact = read.facts.get(source.field) if read else None
             if (
                 source.kind == "select"
                 and source not in before.sources
-                and fact is not None
+                and fact
                 and fact.named_by
             ):
                 effects = _would(
@@ -315,9 +315,9 @@ def _limit(limit: Limit, new: Tool) -> Iterator[Finding]:
         else limit.tool
     )
     after = min(same_count, key=lambda n: n.maximum) if same_count else next(iter(alike), None)
-    text = limit_text(after) if after is not None else REMOVED
+    text = limit_text(after) if after else REMOVED
     more = "more would be granted in all" + (
-        "" if same_count or after is None else ": it counts anew, over another window"
+        "" if same_count or not after else ": it counts anew, over another window"
     )
     effects = (more, "less would be granted in all")
     counts = f"limits.{what} {of}"
@@ -370,9 +370,9 @@ def _upstream(old: Upstream | None, new: Upstream | None) -> _Wider:
     """Any other credential is wider, unless it is the same one for a shorter time, for fewer
     scopes, or bounded by a role.
     """
-    if new is None or same(old, new):
+    if not new or same(old, new):
         return
-    if old is None:
+    if not old:
         yield (
             "upstream",
             "",
@@ -432,8 +432,8 @@ def _fact(old: Fact, new: Fact) -> _Wider:
             + (", and confirmed it" if new.named else "")
         )
         yield f"facts.{old.name}.trust", _trust(old), _trust(new), effects
-    if old.pattern is not None and (new.pattern is None or not _within(old, new)):
-        after = new.pattern.source if new.pattern is not None else ""
+    if old.pattern and (not new.pattern or not _within(old, new)):
+        after = new.pattern.source if new.pattern else ""
         yield (
             f"facts.{old.name}.pattern",
             old.pattern.source,
@@ -470,7 +470,7 @@ def _within(old: Fact, new: Fact) -> bool:
     """Whether every value of the new pattern meets the old one; False also when that cannot be
     told.
     """
-    if old.pattern is None or new.pattern is None or old.type != new.type:
+    if not old.pattern or not new.pattern or old.type != new.type:
         return old.pattern is None
     if old.pattern.source == new.pattern.source:
         return True

@@ -310,7 +310,7 @@ def _less(
         lost = (
             None if kept is None else asking.old[0] if needed is None else missing(needed, kept)
         )
-        if lost is not None:
+        if lost:
             yield state, _cells(path), lost
 
 
@@ -368,7 +368,7 @@ def lost_rule(rule: StepUpRule, new: Sequence[StepUpRule]) -> tuple[str, str, st
     """Where a step-up rule became weaker: field, old and new text."""
     name = f"step_up.{rule.id}"
     other = by_id(new).get(rule.id)
-    if other is None:
+    if not other:
         return name, f"{rule.whom} when {when_text(rule)}", REMOVED
     if rule.whom != other.whom:
         return f"{name}.approvers", rule.whom, other.whom

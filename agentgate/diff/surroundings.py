@@ -34,7 +34,7 @@ def fields(old: Workflow, new: Workflow) -> Iterator[Field]:
     )
     for path, clause in {**before, **after}.items():
         head = clause.after
-        if head is None or not any(
+        if not head or not any(
             side[head.path].bars for side in (before, after) if head.path in side
         ):
             yield from _clause(path, before.get(path), after.get(path))
@@ -42,7 +42,7 @@ def fields(old: Workflow, new: Workflow) -> Iterator[Field]:
 
 def _clause(path: str, *sides: WorkflowClause | None) -> Iterator[Field]:
     """The field that a clause looks at; a version without it allows every value."""
-    stated = tuple([side for side in sides if side is not None])
+    stated = tuple([side for side in sides if side])
     values = list(stated[0].distinct(stated))
     if values:
         yield field_of(
@@ -50,7 +50,7 @@ def _clause(path: str, *sides: WorkflowClause | None) -> Iterator[Field]:
             sides,
             values,
             lambda side, v: side is None or side.allows(v),
-            lambda side: "" if side is None else side.words,
+            lambda side: side.words if side else "",
         )
 
 

@@ -84,7 +84,7 @@ def asked(
 def _of(tool: Tool, arg: str) -> Needs:
     """The intents that an argument needs; nothing where a version does not have it."""
     rule: Rule | None = tool.args.get(arg)
-    return () if rule is None else rule.needs
+    return rule.needs if rule else ()
 
 
 def _presences(versions: _Versions, asking: Iterable[str]) -> Iterator[Presence]:
@@ -270,7 +270,7 @@ def _unread(arg: str, side: Side) -> Field:
     """An argument whose values are not inspected: every answer that its unchanged rule and
     conditions can give.
     """
-    asked = ANSWERS[side.rule.unknown_origin] if side.rule is not None else Status.REFUSE
+    asked = ANSWERS[side.rule.unknown_origin] if side.rule else Status.REFUSE
     cells = []
     for met in product((True, False), repeat=min(len(side.whens), _MAX_WHENS)):
         fires = mask_of(side, (*met, *[True] * (len(side.whens) - len(met))))
@@ -293,7 +293,7 @@ def _sides(tool: Tool, arg: str) -> Side:
 
 def _broker(old: Tool, new: Tool) -> Field:
     """Which upstream brokers the gate has: a tool whose broker is not configured is refused."""
-    names = [t.upstream.broker if t.upstream is not None else "" for t in (old, new)]
+    names = [t.upstream.broker if t.upstream else "" for t in (old, new)]
 
     def having(configured: tuple[bool, ...]) -> Cell:
         brokers = frozenset(n for n, yes in zip(names, configured, strict=True) if yes and n)
@@ -322,13 +322,13 @@ def _sequence(old: Tool, new: Tool) -> Iterator[Field]:
 # --- entities inside a text -------------------------------------------------------------------
 def _entities(arg: str, old: Rule | None, new: Rule | None) -> list[Field]:
     """An address, link or account inside a free text, and where it may come from."""
-    if old is None or new is None or (old.entities is None and new.entities is None):
+    if not old or not new or (old.entities is None and new.entities is None):
         return []  # an argument of one version only is decided by whether it is sent
     rules = (old, new)
     name = f"args.{arg}.entities"
 
     def inside(origin: Explanations | None) -> Cell:
-        atoms = None if origin is None else tuple(sorted(map(str, origin.atoms)))
+        atoms = tuple(sorted(map(str, origin.atoms))) if origin else None
         text = (
             "nothing inside"
             if atoms is None
@@ -352,7 +352,7 @@ def _entities(arg: str, old: Rule | None, new: Rule | None) -> list[Field]:
 
 def _inner(rule: Rule, origin: Explanations | None) -> Status:
     if (
-        origin is None
+        not origin
         or rule.entities is None
         or any(s == MODEL or s in origin.atoms for s in rule.entities)
     ):

@@ -107,7 +107,7 @@ def asking(
         endpoint, lambda: endpoint.form(asked, who, deferred=waits is not None)
     )
     waiting = _waiting(answer, time.time())
-    if waits is None or waiting is None:
+    if not waits or not waiting:
         return endpoint.token(answer.status, answer.data, asked)
     waits(waiting)
     pause = waiting.interval
@@ -123,7 +123,7 @@ def asking(
             pause = min(2 * pause, MAX_INTERVAL)
         elif answer.status == 400 and error == "slow_down":
             pause = min(pause + MORE, MAX_INTERVAL)
-        elif (again := _waiting(answer, time.time())) is not None:
+        elif again := _waiting(answer, time.time()):
             waiting = replace(waiting, code=again.code)
             pause = max(pause, again.interval)
         else:

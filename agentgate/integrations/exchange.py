@@ -108,15 +108,15 @@ class Credentials:
         for name, shown in (("subject", self.subject), ("actor", self.actor)):
             if isinstance(shown, ClientCertificate):
                 form |= {f"{name}_token": shown.thumbprint, f"{name}_token_type": X509_SVID}
-            elif shown is not None:
+            elif shown:
                 form |= {f"{name}_token": shown(), f"{name}_token_type": JWT}
-        if self.client_assertion is not None:
+        if self.client_assertion:
             form |= {
                 "client_assertion": self.client_assertion(),
                 "client_assertion_type": ASSERTION,
             }
         for name, said in (("attestation", self.attestation), ("delegation", self.delegation)):
-            if said is not None:
+            if said:
                 form[name] = said()
         return form
 
@@ -154,7 +154,7 @@ class ExchangedToken:
                 f"the token is for {origin_of(self.audience)}, the request goes to {origin_of(url)}",
             )
         text = self._open()
-        if self._key is None:  # as Bearer, without a proof (RFC 8705 section 3)
+        if not self._key:  # as Bearer, without a proof (RFC 8705 section 3)
             if not origin_of(url).startswith("https:"):
                 raise ExchangeRefused(
                     0,
@@ -193,13 +193,13 @@ class TokenEndpoint:
                 https): credentials are sent there; or neither key nor certificate.
         """
         check_gate(gate, address)
-        if certificate is not None and not origin_of(address or gate).startswith("https:"):
+        if certificate and not origin_of(address or gate).startswith("https:"):
             raise ConfigError(
                 "address" if address else "gate",
                 address or gate,
                 "https: a certificate is shown in TLS",
             )
-        if key is None and certificate is None:
+        if not key and not certificate:
             raise ConfigError(
                 "key", None, "a key, or a certificate, that the tokens are bound to"
             )
@@ -241,7 +241,7 @@ class TokenEndpoint:
         """The header that proves the key to the endpoint; none for a certificate, which the
         connection shows.
         """
-        return {} if self._key is None else {"DPoP": self.proof_with()}
+        return {"DPoP": self.proof_with()} if self._key else {}
 
     def proof_with(
         self,
@@ -255,7 +255,7 @@ class TokenEndpoint:
         """A proof for the endpoint; with something else in it, one that must be refused."""
         at = time.time() if now is None else now
         signer = key or self._key
-        if signer is None:
+        if not signer:
             raise ConfigError("key", None, "a key: a certificate signs no proof")
         return signer.proof_for(
             None, method=method, url=url or self.audience, now=at, nonce=nonce or self._nonce
@@ -268,15 +268,15 @@ class TokenEndpoint:
         the gate or by the token's.
         """
         named = {"token": token.reveal(), "client_id": who.client_id}
-        if who.client_assertion is not None:
+        if who.client_assertion:
             named |= {
                 "client_assertion": who.client_assertion(),
                 "client_assertion_type": ASSERTION,
             }
         proof = (
-            {}
-            if self._key is None
-            else {"DPoP": self.proof_with(url=self.audience.removesuffix("token") + "revoke")}
+            {"DPoP": self.proof_with(url=self.audience.removesuffix("token") + "revoke")}
+            if self._key
+            else {}
         )
         return self.url.removesuffix("token") + "revoke", named, proof
 
@@ -320,7 +320,7 @@ class TokenEndpoint:
             or type(lasts) is not int
         ):
             raise ExchangeRefused(0, "invalid_answer", "no token in it")
-        bound = "key" if self._key is not None else "certificate"
+        bound = "key" if self._key else "certificate"
         if (
             type(kind) is not str
             or kind.lower() != {"key": "dpop", "certificate": "bearer"}[bound]

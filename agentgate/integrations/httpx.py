@@ -80,7 +80,7 @@ class GateAuth:
                 https.
         """
         ready()
-        key = RunKey.generate() if key is None and certificate is None else key
+        key = RunKey.generate() if not key and not certificate else key
         self._endpoint = TokenEndpoint(gate, key, certificate=certificate, address=address)
         self._who = who
         self._waits = wait if callable(wait) else _tell if wait else None
@@ -180,7 +180,7 @@ class _CallAuth(httpx.Auth):
             token = yield from self._token(request)
             request.headers.update(token.headers(request.method, str(request.url)))
             answer = yield request
-            if last or answer is None or not _stale(answer) or not _repeatable(request):
+            if last or not answer or not _stale(answer) or not _repeatable(request):
                 return
 
     def _token(
@@ -205,9 +205,7 @@ class _CallAuth(httpx.Auth):
                 extensions=request.extensions,
             )
             got = yield sent
-            answer = (
-                None if got is None else Answered(got.status_code, got.headers, got.content)
-            )
+            answer = Answered(got.status_code, got.headers, got.content) if got else None
 
 
 class _Bounded(httpx.SyncByteStream, httpx.AsyncByteStream):
@@ -254,7 +252,7 @@ def _check_shown(answer: httpx.Response, certificate: ClientCertificate | None) 
     """
     stream = answer.extensions.get("network_stream")
     tls = None if stream is None else stream.get_extra_info("ssl_object")
-    if certificate is not None and getattr(tls, "context", None) is not certificate.context:
+    if certificate and getattr(tls, "context", None) is not certificate.context:
         why = (
             f"the connection to {origin_of(str(answer.request.url))} does not show it; "
             "expected httpx.Client(verify=certificate.context)"

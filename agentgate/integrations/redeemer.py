@@ -272,7 +272,7 @@ class GateRedeemer:
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._http is not None:
+        if self._http:
             await self._http.aclose()
 
     async def _redeem(
@@ -313,7 +313,7 @@ class GateRedeemer:
 
     async def _supplied(self, done: Redemption, attempt: str) -> Redemption:
         asked = done.asked
-        if asked is not None:
+        if asked:
             try:
                 done.credential = await _outside(fetch(self._brokers, done, asked))
             except UpstreamRefused as error:
@@ -372,7 +372,7 @@ class GateRedeemer:
         Raises:
             _Lost: there is none.
         """
-        if self._http is None:
+        if not self._http:
             raise _Lost("not open", sent=False)
         headers = {
             "Content-Type": "application/json",
@@ -418,9 +418,9 @@ def _body(
 ) -> Callable[[], bytes]:
     """What is sent to be redeemed."""
     shown = (
-        {}
-        if proof is None
-        else {"proof": {"dpop": proof.header, "method": proof.method, "url": proof.url}}
+        {"proof": {"dpop": proof.header, "method": proof.method, "url": proof.url}}
+        if proof
+        else {}
     )
     return _sealed(canonical({"token": text(), **shown, **more}))
 

@@ -59,7 +59,7 @@ class ClientCertificates:
             RequestRefused: 400: a proxy's header twice.
         """
         peer = (scope.get("client") or ("",))[0]
-        if self._proxies is None or not inside(peer, networks(self._proxies.addresses)):
+        if not self._proxies or not inside(peer, networks(self._proxies.addresses)):
             tls = (scope.get("extensions") or {}).get("tls") or {}
             chain = list(tls.get("client_cert_chain") or ())
             return (

@@ -196,7 +196,7 @@ class RedeemMiddleware:
             route for route in self._server.routes if route.shape.matches(head.path) is not None
         ]
         route = next((each for each in matching if each.shape.method == head.method), None)
-        if route is not None:
+        if route:
             await self._call(route, scope, receive, send)
             return
         if not matching:
@@ -234,23 +234,23 @@ class RedeemMiddleware:
                 why=str(error),
             )
         except ResultWithheld:
-            if answer is not None:
+            if answer:
                 answer.withheld = True
         # the verifier logged it; the tool ran, and its answer is the caller's
         except NotRecorded:
             pass
         except Exception:
-            if answer is not None and not answer.withheld:
+            if answer and not answer.withheld:
                 await answer.release()
             raise
-        if answer is not None and answer.withheld:
+        if answer and answer.withheld:
             raise route.refused(
                 refuse_request(
                     502, "", "answer", "the upstream credential, or too long a one", "neither"
                 ),
                 "",
             )
-        if answer is not None:
+        if answer:
             await answer.release()
 
 

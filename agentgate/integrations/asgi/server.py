@@ -146,7 +146,7 @@ class PresentedCall:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if self._call is not None:
+            if self._call:
                 await self._call.__aexit__(kind, error, trace)
         finally:
             self._end("" if kind is None else kind.__name__)
@@ -211,7 +211,7 @@ class ToolRoute:
             head.check_body(expected=self.shape.has_body, most=self.server.max_body)
             data = await self._body(head, credential, receive)
         except RequestRefused as refused:
-            if head is None or head.has_body:
+            if not head or head.has_body:
                 refused.headers["Connection"] = "close"  # so that the rest is not read
             raise self.refused(refused, scheme) from None
         return PresentedCall(

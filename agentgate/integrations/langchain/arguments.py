@@ -180,7 +180,7 @@ def _spelled(model: Any, name: str, field: FieldInfo | None) -> str:
         or getattr(model, "__pydantic_config__", None)
         or {}
     )
-    if field is None or config.get("validate_by_alias") is False:
+    if not field or config.get("validate_by_alias") is False:
         return name
     return next((n for n in _alias_choices(field) if isinstance(n, str)), name)
 

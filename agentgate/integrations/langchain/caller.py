@@ -105,7 +105,7 @@ class CallerInput(BaseCallbackHandler):
         that graph.
         """
         proofs = _taken(inputs) if _unused else {}
-        if self._outermost is None:
+        if not self._outermost:
             self._turns = None if inside_a_run() else turns_of(inputs, proofs)
             self._outermost = run_id
             self._nodes = set()
@@ -114,7 +114,7 @@ class CallerInput(BaseCallbackHandler):
 
     def on_tool_start(self, *_: Any, run_id: UUID, **__: Any) -> None:
         """What a tool invokes has no caller."""
-        if self._outermost is None:
+        if not self._outermost:
             self._outermost = run_id
 
     @property
@@ -181,10 +181,7 @@ def callers_turns(config: RunnableConfig) -> Turns:
     """What is said in the input of the graph whose node runs with this config."""
     manager: Any = config.get("callbacks")
     for handler in getattr(manager, "handlers", ()):
-        if (
-            isinstance(handler, CallerInput)
-            and (turns := handler.turns(manager.parent_run_id)) is not None
-        ):
+        if isinstance(handler, CallerInput) and (turns := handler.turns(manager.parent_run_id)):
             return turns
     return Turns(uncounted=(NOT_THE_CALLER,))
 
@@ -194,7 +191,7 @@ def _taken(inputs: Any) -> dict[int, HumanMessage]:
     return {
         key: proof
         for message in _messages_in(inputs, _DEPTH)
-        if (proof := _unused.pop(key := id(message), None)) is not None
+        if (proof := _unused.pop(key := id(message), None))
     }
 
 

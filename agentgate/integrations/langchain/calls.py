@@ -188,7 +188,7 @@ def refusal(
     Raises:
         CallRefused: there is no `tool_call_id` to answer to.
     """
-    if decision is None:  # the gate has logged what it decided
+    if not decision:  # the gate has logged what it decided
         entry: dict[str, Any] = {
             "tool": logged or name,
             "tool_call_id": tool_call_id or given_id,
@@ -230,8 +230,8 @@ def locked_steps(
     """
     proposal = PROPOSAL.get()
     run = guard.run if guard.run is not None else RUN.get()
-    declared = proposal.declared if proposal is not None else None
-    if declared is None or declared.effect == "read" or not run.conversation:
+    declared = proposal.declared if proposal else None
+    if not declared or declared.effect == "read" or not run.conversation:
         return (yield from steps(tool, guard, args, kwargs))
     holder = name_invoke()
     with bind_fence(run.id, (yield Ask(run.take_lock, holder))):
@@ -246,8 +246,7 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
     result, or that of its refusal.
     """
     proposal = PROPOSAL.get()
-    # `_run` called by code, not through `run`
-    if proposal is None or proposal.tool is not tool:
+    if not proposal or proposal.tool is not tool:  # `_run` called by code, not through `run`
         given = {n: v for n, v in kwargs.items() if n not in guard.framework}
         proposal = ProposedCall(tool, None, guard.forged(given, trusted=False))
     proposal.reach()
@@ -428,7 +427,7 @@ def drive(call: Steps, execute: Callable[[Execute], Any] | None = None) -> Any:
 
 def _block(step: Ask | Execute | Wait, execute: Callable[[Execute], Any] | None) -> Any:
     if isinstance(step, Execute):
-        return None if execute is None else execute(step)
+        return execute(step) if execute else None
     if isinstance(step, Wait):
         return step.block()
     if _is_awaited(getattr(step.func, "__func__", step.func)):
@@ -465,7 +464,7 @@ async def _await(
     step: Ask | Execute | Wait, execute: Callable[[Execute], Awaitable[Any]] | None
 ) -> Any:
     if isinstance(step, Execute):
-        return None if execute is None else await execute(step)
+        return await execute(step) if execute else None
     if isinstance(step, Wait):
         return await step.wait()
     if _is_awaited(getattr(step.func, "__func__", step.func)):

@@ -287,17 +287,15 @@ class Guard:
             if forged := self.forged(given, trusted=trusted, runtime=runtime):
                 return given, forged
         injected = (
-            {}
-            if host is None
-            else {
+            {
                 name: value
                 for name, value in host.values.items()
                 if name in self.arguments.injected
             }
+            if host
+            else {}
         )
-        if host is not None and (
-            shown := sorted(host.values.keys() & self.arguments.spellings)
-        ):
+        if host and (shown := sorted(host.values.keys() & self.arguments.spellings)):
             return given, self.arguments.shown(shown[0])
         if not injected:
             return given, ""

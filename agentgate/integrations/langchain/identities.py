@@ -57,10 +57,10 @@ def _digest(credential: AgentCredential) -> str:
     parts = (
         type(credential).__name__,
         credential.reveal(),
-        None if proof is None else (proof.header, proof.method, proof.url, proof.nonce),
+        (proof.header, proof.method, proof.url, proof.nonce) if proof else None,
         credential.at_token_endpoint,
         credential.certificate,
-        None if attested is None else attested.reveal(),
+        attested.reveal() if attested else None,
         [hop.reveal() for hop in credential.delegation],
         getattr(credential, "thumbprint", None),
         getattr(getattr(credential, "connection", None), "peer", None),
@@ -75,7 +75,7 @@ def is_theirs(header: Header, identity: Identity) -> bool:
     tenant, user, _ = identity
     if tenant != header.tenant:
         return False
-    if isinstance(user, AgentCredential) or user is None or header.user is None:
+    if isinstance(user, AgentCredential) or not user or not header.user:
         return (user is None) == (header.user is None)
     return _person(user) == _person(header.user)
 

@@ -374,7 +374,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         kept = self._runs.get(name)
         who = shown(identity)
         thread = runtime.execution_info.thread_id
-        if kept is None:
+        if not kept:
             try:
                 kept = _Open((yield Ask(self._gate.resume_run, tenant, name)), None, thread)
             except AgentGateError:
@@ -435,7 +435,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
                 raise ConfigError("context", type(request.runtime.context).__name__, expected)
             return None
         kept = yield from self._known(state, request.runtime, identity, again=False)
-        if kept is None:
+        if not kept:
             return None
         new = [
             each

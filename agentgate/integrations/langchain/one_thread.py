@@ -30,7 +30,7 @@ def queue_call(guard: Guard, tool: BaseTool) -> ProposedCall | None:
     run = guard.run if guard.run is not None else RUN.get()
     if (
         run is None
-        or proposal is None
+        or not proposal
         or proposal.tool is not tool
         or (leave := queue_for_thread(run.authorize)) is None
     ):

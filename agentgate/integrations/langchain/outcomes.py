@@ -135,7 +135,7 @@ def add_refusal(
     """Tell the host of a refused call, in which there is no run for a reason that it was told
     before. Returns what its message carries.
     """
-    if decision is not None:
+    if decision:
         failures = decision.failures
         until = decision.until
     else:

@@ -69,12 +69,12 @@ def offer_again(run: Any, messages: Sequence[AnyMessage]) -> Steps:
     again = list[Any]()
     for name, call in made.items():
         hold = holds.get(name)
-        if hold is None and name not in ran:
+        if not hold and name not in ran:
             continue  # nobody was asked about it
         told[call["id"]] = _answer(call, hold)
-        if hold is not None and hold.state == "pending":
+        if hold and hold.state == "pending":
             add_held(hold)
-        elif hold is None or hold.state != "cancelled":
+        elif not hold or hold.state != "cancelled":
             again.append({**call, "id": f"{name}-again-{attempt_of(call['id'])[1] + 1}"})
     if not told:
         return {}
@@ -113,7 +113,7 @@ def _answer(call: Mapping[str, Any], hold: Hold | None) -> ToolMessage:
     """
     said = str(CallDenied(Code.NEEDS_APPROVAL))
     artifact = {"type": "agentgate.refused", "code": str(Code.NEEDS_APPROVAL)}
-    if hold is not None:
+    if hold:
         artifact |= {"hold": hold.id, "until": until_of(hold)}
         if hold.state == "pending":
             said += f" of: {hold.question.whom} until: {until_of(hold)}"

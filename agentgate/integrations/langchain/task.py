@@ -140,15 +140,11 @@ class TaskCall:
     def kept(self, tool: str, data: bytes) -> tuple[bool, Any]:
         """Whether this very call is done in this task, and what it returned."""
         key = (self.task, tool, self.tool_call_id, data)
-        return (
-            (True, self.of.kept[key])
-            if self.of is not None and key in self.of.kept
-            else (False, None)
-        )
+        return (True, self.of.kept[key]) if self.of and key in self.of.kept else (False, None)
 
     def keep(self, tool: str, data: bytes, result: Any) -> None:
         """Keep what the tool returned."""
-        if self.of is not None:
+        if self.of:
             self.of.kept[self.task, tool, self.tool_call_id, data] = result
             while len(self.of.kept) > MAX_KEPT:
                 self.of.kept.popitem(last=False)
@@ -158,15 +154,12 @@ class TaskCall:
         call of its step is in flight.
         """
         held: TaskCall | None = self
-        while held is not None:
-            if held.step is not None:
+        while held:
+            if held.step:
                 held.step.end(held)
             held = held.outer
         until = time.monotonic() + GATHER
-        while (
-            self.step is not None
-            and (pause := self.step.pause(until, self.siblings)) is not None
-        ):
+        while self.step and (pause := self.step.pause(until, self.siblings)):
             if not (yield pause):
                 return
 
@@ -207,7 +200,7 @@ def in_task(
         said.get("langgraph_step"),
     )
     call.place = [str(part).zfill(9) for part in said.get("langgraph_path", ())]
-    if of is not None:
+    if of:
         with of.lock:
             if key not in of.steps:
                 of.steps = {
@@ -220,6 +213,6 @@ def in_task(
         yield call
     finally:
         _CURRENT.reset(reset)
-        if call.step is not None:
+        if call.step:
             call.step.held.pop(call, None)
             call.step.end(call)

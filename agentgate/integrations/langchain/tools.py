@@ -107,7 +107,7 @@ def call_token() -> CallToken:
         LookupError: not inside such a tool.
     """
     token = TOKEN.get()
-    if token is None:
+    if not token:
         raise LookupError(
             "no call token here: only a guarded tool whose workflow says 'redeem: server' "
             "has one, while it runs"
@@ -140,7 +140,7 @@ def upstream_credential() -> UpstreamCredential:
         LookupError: not inside such a tool.
     """
     credential = CREDENTIAL.get()
-    if credential is None:
+    if not credential:
         raise LookupError(
             "no upstream credential here: only a tool with 'redeem: wrapper' and an "
             "'upstream:' has one, while it runs"
@@ -285,7 +285,7 @@ def _guarded_class(base: Any) -> type[BaseTool]:
     def _run(self: Any, *args: Any, **kwargs: Any) -> Any:
         cleared = CLEARED.get()
         if (
-            cleared is not None
+            cleared
             and cleared.tool is self
             and not cleared.used
             and _same(cleared.values, _values(args, kwargs))
@@ -304,10 +304,7 @@ def _guarded_class(base: Any) -> type[BaseTool]:
     # BaseTool._arun shows neither parameter and hands both on to _run
     @functools.wraps(base_run if base_arun is BaseTool._arun else base_arun)  # noqa: SLF001
     async def _arun(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if (
-            _runs_in_thread(self, base_arun)
-            and (proposal := queue_call(_guard_of(self), self)) is not None
-        ):
+        if _runs_in_thread(self, base_arun) and (proposal := queue_call(_guard_of(self), self)):
             # it leads to `_run`
             return await in_one_thread(proposal, base_arun(self, *args, **kwargs))
 
@@ -413,7 +410,7 @@ def _proposed(
     tool_call_id = kwargs.get("tool_call_id")
     trusted = tool_call_id is not None and INJECTED_FOR.get() == tool_call_id
     run = guard.run if guard.run is not None else RUN.get()
-    ours = host if host is not None and host.run is run else None
+    ours = host if host and host.run is run else None
     declared: Declared | None = None
     with suppress(RunRefused):  # `authorize` says why
         declared = run.workflow.tools.get(tool.name) if run is not None else None

@@ -132,7 +132,7 @@ async def take_token(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -
     params = dict(ctx.params or {})
     taken = from_meta(params.get("_meta"))
     request = ctx.request
-    if taken is None:
+    if not taken:
         taken, request = from_request(ctx.request)
     elif isinstance(ctx.request, Request):
         taken = replace(taken, scope=ctx.request.scope)

@@ -147,13 +147,13 @@ class GatedClient:
         """
         listed = await self._listed()
         tool = next((tool for tool in listed if tool.name == name), None)
-        schema = tool.input_schema if tool is not None else {}
+        schema = tool.input_schema if tool else {}
         # a served gate knows it
         declared = self._tokens.declared(name) if isinstance(self._tokens, RunTokens) else None
         try:
             args = CanonicalArguments(canonical_form(arguments or {}, schema, declared))
         except (CanonicalError, TypeError, ValueError) as error:
-            shown = name if tool is not None else NOT_SHOWN  # a model may have made it up
+            shown = name if tool else NOT_SHOWN  # a model may have made it up
             _log.warning(
                 "call_refused",
                 tool=shown,
@@ -161,7 +161,7 @@ class GatedClient:
                 reasons=[f"args: {type(error).__name__}"],
             )
             return denied(Code.INVALID_ARGUMENTS)
-        definition = _digest(tool, listed) if tool is not None else ""
+        definition = _digest(tool, listed) if tool else ""
         ask = partial(
             self._tokens.ask,
             name,
@@ -171,7 +171,7 @@ class GatedClient:
             audience=self._audience,
         )
         answer = await ask(wait=self._wait if self._elicit is None else 0)
-        if isinstance(answer, NoToken) and answer.hold is not None and self._elicit is not None:
+        if isinstance(answer, NoToken) and answer.hold and self._elicit is not None:
             page = f"{self._pages}{quote(answer.hold.id, safe='')}"
             await self._elicit(
                 ElicitRequestURLParams(

@@ -71,7 +71,7 @@ def denied(
         filter(None, [f"{CallDenied(code)}.", str(hold or ""), until_when, NEXT[code], form])
     )
     told: dict[str, Any] = {"code": str(code), **({"until": until} if until else {})}
-    if hold is not None:
+    if hold:
         told["hold"] = {"id": hold.id, "whom": hold.whom, "deadline": hold.deadline}
     return CallToolResult(
         content=[TextContent(type="text", text=text)], is_error=True, _meta={DENIAL: told}

@@ -92,10 +92,10 @@ class RedeemTools(Middleware):
             )
 
         async def listed() -> Iterable[Tool]:
-            return [] if around is None else await _listed(around.fastmcp)
+            return await _listed(around.fastmcp) if around else []
 
         try:
-            if around is not None:
+            if around:
                 self._check_last(around.fastmcp)
             return await self._tools.run(message.name, message.arguments or {}, body, listed)
         except ConfigError as error:
@@ -128,7 +128,7 @@ class _Shield(Transform):
     ) -> ServerTool | None:
         """See `Transform`."""
         tool = await call_next(name, version=version)
-        if tool is None:
+        if not tool:
             return None
         kind = type(tool)
         function = tool.fn if isinstance(tool, FunctionTool) else None
@@ -150,7 +150,7 @@ class _Checked:
 
     async def _run(self, arguments: dict[str, Any]) -> ToolResult:
         inner: Any = super()
-        if self.taken_model is not None:
+        if self.taken_model:
             decided_values(self.taken_model, arguments)
         try:
             result: ToolResult = await inner._run(arguments)  # noqa: SLF001 - the method of the tool's own class

@@ -70,7 +70,7 @@ class GatedMCPServer(MCPServer[Any]):
         for tool in self._tool_manager.list_tools():
             check_signature(tool.name, tool.fn_metadata.arg_model)
         async with self._protected.serving():
-            if self._own is None:
+            if not self._own:
                 yield {}
                 return
             async with self._own(self) as state:
@@ -105,7 +105,7 @@ class GatedMCPServer(MCPServer[Any]):
         """Run a tool for the token that the request brought; without one, refused."""
         run = super().call_tool
         tool = self._tool_manager.get_tool(name)
-        if tool is not None:
+        if tool:
             tool.fn_metadata.__class__ = _DecidedValues
         try:
             return await self._protected.run(
@@ -133,7 +133,7 @@ def protect(server: Server[Any], tools: ProtectedTools) -> None:
     """
     calling = server.get_request_handler("tools/call")
     listing = server.get_request_handler("tools/list")
-    if calling is None or listing is None:
+    if not calling or not listing:
         raise ConfigError(
             "server",
             "no handler for tools/call or tools/list",
@@ -188,9 +188,9 @@ async def _listed(server: Server[Any], ctx: ServerRequestContext[Any, Any]) -> l
     cursor = None
     for _ in range(_MAX_PAGES):
         page = (
-            None
-            if handler is None
-            else await handler.handler(ctx, PaginatedRequestParams(cursor=cursor))
+            await handler.handler(ctx, PaginatedRequestParams(cursor=cursor))
+            if handler
+            else None
         )
         if not isinstance(page, ListToolsResult):
             raise ConfigError(

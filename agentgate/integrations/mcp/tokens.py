@@ -122,7 +122,7 @@ class RunTokens:
         """See `CallTokens`."""
         run = self._run
         rule = self.declared(tool)
-        if rule is not None and (rule.redeem != "server" or rule.audience != audience):
+        if rule and (rule.redeem != "server" or rule.audience != audience):
             got = f"redeem: {rule.redeem}, audience {rule.audience}"
             expected = f"redeem: server, audience {audience}"
             _log.warning(

@@ -91,7 +91,7 @@ def _blocks(workflow: Workflow) -> Iterator[tuple[tuple[str | int, ...], Remarks
             yield (*block, "facts", fact.name), _fact(workflow, tool, fact)
         for rule in tool.args.values():
             yield (*block, "args", rule.name), _argument(tool, rule)
-            if tool.effect != "read" and (workflow.intents or workflow.for_user is not None):
+            if tool.effect != "read" and (workflow.intents or workflow.for_user):
                 yield (*block, "args", rule.name), _acting(workflow, tool, rule, steered)
 
 
@@ -202,7 +202,7 @@ def _tool(tool: Tool) -> Remarks:
     )
     for need in tool.needs if picky and ANY not in tool.needs else ():
         barred = next((r for r in picky if not r.optional and need not in r.needs), None)
-        if barred is not None:
+        if barred:
             yield (
                 "needs",
                 (
@@ -291,7 +291,7 @@ def _acting(workflow: Workflow, tool: Tool, rule: Rule, steered: dict[str, str])
         yield "from", "the model may write it, and no step-up shows it to a person"
     for key, sources in (
         ("from", rule.sources),
-        ("at_most", (rule.at_most,) if rule.at_most is not None else ()),
+        ("at_most", (rule.at_most,) if rule.at_most else ()),
     ):
         led = [
             source
@@ -343,7 +343,7 @@ def _acting(workflow: Workflow, tool: Tool, rule: Rule, steered: dict[str, str])
                 "mean (named_by on it says which do)"
             )
             yield "from", text
-        if rule.maximum is None and rule.at_most is None:
+        if rule.maximum is None and not rule.at_most:
             yield (
                 "from",
                 "computed without max or at_most: a sum or a multiple is more than any of its numbers",
@@ -370,7 +370,7 @@ def _untied(workflow: Workflow, tool: Tool, rule: Rule) -> Iterator[tuple[Source
             if any(source.tool != name for source in rule.sources)
             else None
         )
-        if handle is not None:
+        if handle:
             yield handle, others
 
 

@@ -76,9 +76,7 @@ class CheckReport:
 
     def text(self, width: int) -> Iterator[Line]:
         """See `Report`."""
-        cases = sum(
-            len(suite.results.results) for suite in self.suites if suite.results is not None
-        )
+        cases = sum(len(suite.results.results) for suite in self.suites if suite.results)
         yield from ((line, "yellow") for line in self.warnings)
         yield from ((line, "red") for line in self.errors)
         errors = in_number(len(self.errors), "error")
@@ -123,9 +121,7 @@ class CheckReport:
             "exit_code": self.status,
             "errors": self.errors,
             "warnings": self.warnings,
-            "workflows": [
-                suite.workflow.id for suite in self.suites if suite.workflow is not None
-            ],
+            "workflows": [suite.workflow.id for suite in self.suites if suite.workflow],
             "changes": [as_json(change) for change in self.changes],
             "unapproved": self.unapproved,
         }
@@ -223,18 +219,13 @@ def _compare(report: CheckReport) -> None:
     for path, source in new:
         after = source.workflow()
         before = by_id.get(after.id) or old.get(path)
-        was = before.workflow() if before is not None else None
-        if was is not None:
+        was = before.workflow() if before else None
+        if was:
             report.digests[after.id] = was.digest
-        if (
-            before is not None
-            and was is not None
-            and was.digest == after.digest
-            and before.roles == source.roles
-        ):
+        if before and was and was.digest == after.digest and before.roles == source.roles:
             continue
         report.changes.append(changes_between(_named(before, report.base), source))
-        if was is not None and was.version >= after.version and was.id == after.id:
+        if was and was.version >= after.version and was.id == after.id:
             signed = blob(
                 report.commit,
                 f"{inside}/{APPROVALS}/{after.id}/{after.version}/{DEFINITION}".removeprefix(
@@ -256,7 +247,7 @@ def _compare(report: CheckReport) -> None:
 
 
 def _named(source: WorkflowText | None, base: str) -> WorkflowText | None:
-    return replace(source, name=f"{base}:{source.path}") if source is not None else None
+    return replace(source, name=f"{base}:{source.path}") if source else None
 
 
 def _in_repository(directory: Path) -> str:
@@ -293,7 +284,7 @@ def _ask_signers(report: CheckReport, root: str | None, *, require_index: bool) 
             "only once its digest is pinned"
         )
     for each in standing:
-        if each.refused is None:
+        if not each.refused:
             continue
         at = (each.refused.reason, each.id)
         bare = each.refused.data.get("absent", False)
@@ -309,7 +300,7 @@ def _ask_signers(report: CheckReport, root: str | None, *, require_index: bool) 
     signers: dict[str, tuple[str, ...]] = {}
     for each in standing:
         if (
-            each.refused is not None
+            each.refused
         ):  # who must still sign, and who may: not the proposer, as far as git names one
             nobody = (
                 ["nobody who has not signed yet may sign it"]

@@ -48,7 +48,7 @@ class CaseSuite:
         """Why it is not ok: what is wrong with either file, or the cases that do not hold, one
         line each.
         """
-        if self.results is None:
+        if not self.results:
             return self.problems
         return tuple(f"{r.place}: {r.name}: {r.why}" for r in self.results.failed)
 
@@ -88,10 +88,10 @@ class SuiteReport:
     def text(self, width: int) -> Iterator[Line | Table]:  # noqa: ARG002 - sentences are not broken
         """See `Report`."""
         for suite, surveyed in zip(self.suites, self.surveys, strict=True):
-            if suite.results is not None:
+            if suite.results:
                 yield from self._results(suite.results)
             yield from ((line, "red") for line in suite.failures)
-            if surveyed is not None:
+            if surveyed:
                 yield from self._conditions(surveyed)
 
     def _results(self, results: CaseResults) -> Iterator[Line | Table]:
@@ -152,7 +152,7 @@ def _to_json(suite: CaseSuite, surveyed: Survey | None) -> dict[str, Any]:
         "problems": list(suite.problems),
         "cases": [{name: getattr(result, name) for name in names} for result in results],
     }
-    if surveyed is not None:
+    if surveyed:
         answer["conditions"] = len(surveyed.mutants)
         answer["not_missed"] = [str(mutant) for mutant in surveyed.survivors]
         answer["not_covered"] = [
@@ -179,18 +179,14 @@ def write_cases(suite: CaseSuite) -> tuple[CaseSuite, list[Line]]:
     """Write the cases that are missing, and run all again. Returns what was done, too, in
     words.
     """
-    if (
-        suite.workflow is None
-        or suite.source.commit
-        or (suite.tests is not None and not suite.ok)
-    ):
+    if not suite.workflow or suite.source.commit or (suite.tests and not suite.ok):
         return suite, []
     made = propose(suite.workflow, suite.tests)
     place = tests_of(suite.source.path)
     written = cases_yaml(p.case for p in made.found)
-    if suite.tests is None and not written:
+    if not suite.tests and not written:
         return suite, []
-    if suite.tests is None:
+    if not suite.tests:
         head = f"# What {suite.workflow.id} lets through and what not.\n{head_yaml(suite.workflow)}"
         with place.open("x", encoding="utf-8") as file:
             file.write(head + written)

@@ -182,7 +182,7 @@ class _Drafting:
         reviewer may allow more.
         """
         closed = self._enum(schema)
-        if closed is not None and closed.rule is not None:
+        if closed and closed.rule is not None:
             return replace(closed, rule={**closed.rule, "optional": True}, default=default)
         if default == "":
             rule = {"pattern": "()", **self._from_model, "optional": True}
@@ -236,7 +236,7 @@ class _Drafting:
 
     def _single(self, schema: Schema) -> Argument:
         closed = self._enum(schema)
-        if closed is not None:
+        if closed:
             return closed
         kind = str(schema.get("type"))
         if kind in {"integer", "number"}:

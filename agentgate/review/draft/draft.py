@@ -156,7 +156,7 @@ def undecided(text: str) -> tuple[tuple[int, int, str], ...]:
     return tuple(
         (number, line.index("#", m.start()) + 1, visible(m[1]))
         for number, line, m in marks
-        if m is not None
+        if m
     )
 
 

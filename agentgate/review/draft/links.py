@@ -115,7 +115,7 @@ def linked(
                 and (fact.listed or origin.steered not in usable)
             ):
                 continue
-            if (made := _from(out[index], origin, fact)) is not None:
+            if made := _from(out[index], origin, fact):
                 out[index] = made
                 taken.add((origin.tool, fact.name))
                 if acting and origin.steered == "named" and origin.effect == "read":

@@ -123,7 +123,7 @@ def _inside(
         needed = required and isinstance(must, list) and name in must
         resolved = resolve(inner, root)
         default = resolved.get("default")
-        if _NAME.fullmatch(str(name)) is None:
+        if not _NAME.fullmatch(str(name)):
             yield Leaf(path, inner, needed, plain=False)
             continue
         deeper = path.count(".") < MAX_DEPTH
@@ -236,7 +236,7 @@ def import_object(setting: str, where: str) -> Any:
     Raises ConfigError: of this setting; no such object, or its import fails.
     """
     named = _OBJECT.fullmatch(where)
-    if named is None:
+    if not named:
         raise ConfigError(setting, where, "package.module:name")
     folder = str(Path.cwd())
     if folder not in sys.path:

@@ -45,7 +45,7 @@ def placed(rule: Rule, values: Iterable[Any]) -> Iterator[Changes]:
     yield from ({arg: value, origin: where} for value in kept for where in places)
     if not places:
         yield from ({arg: value} for value in kept)
-    if rule.at_most is not None:
+    if rule.at_most:
         yield from ({arg: value, place(rule.at_most): value} for value in kept)
 
 
@@ -196,9 +196,7 @@ def _classes(rules: list[Rule], whens: Sequence[Rule] = ()) -> list[Any]:
 def _above(basis: Basis, tool: Tool, rule: Rule) -> Iterator[Changes]:
     """More than the earlier call's fact says, still within the range."""
     top = (
-        None
-        if rule.at_most is None
-        else number(basis.scene(tool.name).values.get(place(rule.at_most)))
+        number(basis.scene(tool.name).values.get(place(rule.at_most))) if rule.at_most else None
     )
     if top is not None:
         more = {
@@ -311,7 +309,7 @@ def fact(basis: Basis, tool: Part, declared: Fact) -> Mutated:
         for s in r.sources
     ]
     takers = [(t, r, s) for t, r, s in every if (s.tool, s.field) == (read.name, name)]
-    if declared.pattern is not None:
+    if declared.pattern:
         tries = [
             {"call": t.name, f"args.{r.name}": value, f"origin.{r.name}": named(s)}
             for t, r, s in takers
@@ -542,7 +540,7 @@ def _meets(basis: Basis, tool: Tool, argument: Rule, when: Rule, value: Any) -> 
 def _values(basis: Basis, tool: Tool, when: Rule, *, hold: bool) -> list[Changes]:
     """Changes after which one condition holds, or does not: none if it is so already."""
     argument = tool.args.get(when.name)
-    if argument is None:
+    if not argument:
         return []
     if when.origin is not None:
         own = [

@@ -67,7 +67,7 @@ def intents(basis: Basis, intent: Intent) -> Mutated:
         if intent.name in r.needs
     ]
     tool, rule = (users[0][0].name, users[0][1]) if users else ("", None)
-    sent: Changes = {} if rule is None else {f"args.{rule.name}": next(candidates(rule), None)}
+    sent: Changes = {f"args.{rule.name}": next(candidates(rule), None)} if rule else {}
     asks = next(
         (word for t, _ in users if (word := answerable(t, "intent", intent.name)) is not None),
         None,
@@ -205,7 +205,7 @@ def tools(basis: Basis, part: Part) -> Mutated:
         ]
     for rule in tool.step_ups:
         yield from _step_up(basis, part, rule)
-    if tool.upstream is not None:
+    if tool.upstream:
         upstream = part.inside(f"upstream.{tool.name}", "upstream")
         settings = tool.upstream.settings
         yield upstream.mutant(
@@ -427,7 +427,7 @@ def _told_apart(clause: WorkflowClause, mutant: Mutant) -> list[Changes]:
     loose = next(
         (other for other in clauses_of(mutant.workflow) if other.path == clause.path), None
     )
-    both = [] if loose is None else [*clause.distinct((clause, loose))]
+    both = [*clause.distinct((clause, loose))] if loose else []
     found = [
         each.scene
         for each in both

@@ -187,10 +187,10 @@ class Basis:
         self.root = Part("", workflow, lambda new: new)
         filled = cache(lambda tool: Scene.of(workflow, {"call": tool}))
         self.calling: Callable[[str], Changes] = cache(
-            lambda tool: {} if base is None else _calling(base, filled(tool))
+            lambda tool: _calling(base, filled(tool)) if base else {}
         )
         self.scene: Callable[[str], Scene] = cache(
-            lambda tool: filled(tool) if base is None else base.set(self.calling(tool))
+            lambda tool: base.set(self.calling(tool)) if base else filled(tool)
         )
 
     def turns(self, tool: str) -> tuple[str, ...]:

@@ -163,7 +163,7 @@ def propose(workflow: Workflow, tests: TestFile | None = None) -> Proposals:
 
     Raises WorkflowError: the test file does not fit the workflow.
     """
-    if tests is None:
+    if not tests:
         cases = []
         base = Scene.of(workflow, {})
     else:
@@ -246,7 +246,7 @@ def _best(
             if not mismatch(workflow, case, scene, answer)
         )
         case = next((case for case in cases if notices(case, scene, mutant)), None)
-        if case is not None:
+        if case:
             rank = (len(answer.failures) if isinstance(answer, Deny) else 1, len(changes))
             best = min(
                 best or (rank, case, scene), (rank, case, scene), key=lambda each: each[0]

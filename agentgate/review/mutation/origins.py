@@ -141,7 +141,7 @@ def _sources(basis: Basis, tool: Tool, part: Part) -> Mutated:
         yield part.mutant(
             "from", "may also be confirmed", name, [{origin: "confirmed"}], sources=widened
         )
-    for source in (s for s in sources if s.selector is not None):
+    for source in (s for s in sources if s.selector):
         any_row = tuple(
             replace(s, kind="fact", selector=None) if s is source else s for s in sources
         )
@@ -179,7 +179,7 @@ def _unselected(rule: Rule, source: Source) -> Iterator[Changes]:
     """Two rows, and the argument names the one that no superlative of the prompt selects."""
     ids = list(islice(candidates(rule), 2))
     selector = source.selector
-    if selector is None or len(ids) < 2:
+    if not selector or len(ids) < 2:
         return
     for key, fact in selector.by:
         for values in (
@@ -208,7 +208,7 @@ def _currency_of(basis: Basis, tool: Tool, rule: Rule) -> str:
             other.currency == rule.name
             and not other.any_call
             and not other.optional
-            and bound is not None
+            and bound
             and kind_of(bound).row_fact
         ):
             sibling = Source(

@@ -82,12 +82,12 @@ def mutants(workflow: Workflow, episode: Episode) -> Iterator[Exchange]:
         if (
             step.by != "user"
             or (step.effect not in SIDE_EFFECTS and not step.destructive)
-            or tool is None
+            or not tool
         ):
             continue
         for name, value in step.args.items():
             rule = tool.args.get(name)
-            if rule is not None and _identifies(rule, value):
+            if rule and _identifies(rule, value):
                 yield from _of_argument(workflow, episode, number, name, rule.type)
 
 
@@ -182,9 +182,7 @@ def _trusted(
     for before in earlier:
         tool = workflow.tools.get(before.tool)
         declared = (
-            {fact.path for fact in tool.facts.values() if fact.type == kind}
-            if tool is not None
-            else set()
+            {fact.path for fact in tool.facts.values() if fact.type == kind} if tool else set()
         )
         for path, leaf in _leaves(before.result):
             if _place(path) in declared or (
@@ -362,7 +360,7 @@ def confused_deputy(
 ) -> None:
     """Decide all mutants of one episode and count them; an episode with an attack has none."""
     workflow = gate.catalog.get(episode.workflow)
-    if episode.attack is not None or workflow is None:
+    if episode.attack or not workflow:
         return
     for mutant in mutants(workflow, episode):
         tallies[mutant.kind].add(mutant, *decide_mutant(gate, clock, mutant))

@@ -129,7 +129,7 @@ def in_form(episode: Episode, tools: Schemas, workflow: Workflow | None) -> Epis
     """The episode with the calls of these tools as a wrapper sends them
     (`agentgate.values.forms`).
     """
-    declared = workflow.tools if workflow is not None else {}
+    declared = workflow.tools if workflow else {}
     steps = list(episode.steps)
     for number, step in enumerate(steps):
         schema = tools.get((episode.suite, step.tool))
@@ -229,7 +229,7 @@ def pinned(run: Run, tool: str) -> str:
     that the workflow pins.
     """
     declared = run.workflow.tools.get(tool)
-    return declared.definition if declared is not None else ""
+    return declared.definition if declared else ""
 
 
 def answer_of(
@@ -281,7 +281,7 @@ def taken(gate: Gate, run: Run, step: Step, number: int, *, careful: bool) -> De
     call_id = f"step_{number}"
     answer = answer_of(run, step.tool, step.args, call_id)
     tool = run.workflow.tools.get(step.tool)
-    needs = tool.every_need if tool is not None else ()
+    needs = tool.every_need if tool else ()
     decided = Decided.of(answer, heard_of(needs, run.intents))
     if isinstance(answer, StepUp) and not careful:
         rules = {rule.id: rule for rule in run.workflow.tools[step.tool].step_ups}
@@ -294,7 +294,7 @@ def taken(gate: Gate, run: Run, step: Step, number: int, *, careful: bool) -> De
                 by=User(f"approver-{person}", tenant=run.tenant, groups=groups),
             )
         user = run.header.user
-        if user is not None and any(rule.user for rule in asked):
+        if user and any(rule.user for rule in asked):
             gate.release(answer.hold.id, tenant=run.tenant, by=user)
         answer = answer_of(run, step.tool, step.args, call_id)
     if isinstance(answer, Allow):
@@ -381,7 +381,7 @@ class Score:
 
     def add(self, episode: Episode, decided: list[Decided]) -> None:
         """Count one replayed episode."""
-        if episode.attack is None:
+        if not episode.attack:
             answers = Counter(d.answer for d in decided)
             self.clean += 1
             self.automatic += answers["allow"] == len(decided)

@@ -57,15 +57,15 @@ def failed(
     """The failed steps of one replayed episode, by the answers to its steps; None: there are
     none. No `workflow`: it does not exist.
     """
-    if episode.attack is None and not decided[0].opened:
+    if not episode.attack and not decided[0].opened:
         return Failed(episode, (), decided[0].failures)
     steps = []
     for number, (step, one) in enumerate(zip(episode.steps, decided, strict=True)):
         minted = one.answer == "allow"
         if (
-            not minted
-            if episode.attack is None
-            else minted and step.by == "attacker" and step.effect in SIDE_EFFECTS
+            minted and step.by == "attacker" and step.effect in SIDE_EFFECTS
+            if episode.attack
+            else not minted
         ):
             steps.append(
                 FailedStep(number, step.tool, _masked(workflow, step.tool, step.args), one)
@@ -74,10 +74,10 @@ def failed(
 
 
 def _masked(workflow: Workflow | None, tool: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
-    declared = workflow.tools.get(tool) if workflow is not None else None
+    declared = workflow.tools.get(tool) if workflow else None
     secret = (
         {root(name) for name, rule in declared.args.items() if rule.sensitive}
-        if declared is not None
+        if declared
         else set[str]()
     )
     return {name: MASKED if name in secret else value for name, value in args.items()}
@@ -86,11 +86,7 @@ def _masked(workflow: Workflow | None, tool: str, args: Mapping[str, Any]) -> Ma
 def lines(one: Failed) -> Iterator[tuple[str, str]]:
     """One episode for a person: each line (visible) with its style at a terminal."""
     episode = one.episode
-    kind = (
-        f", attack {episode.attack.id}: {episode.attack.goal}"
-        if episode.attack is not None
-        else ""
-    )
+    kind = f", attack {episode.attack.id}: {episode.attack.goal}" if episode.attack else ""
     yield visible(f"{episode.id} ({episode.suite}, {episode.workflow}{kind})", _CUT), "bold"
     yield f"  prompt: {visible(episode.prompt, _CUT)}", "cyan"
     if one.unopened:
@@ -127,7 +123,7 @@ def as_json(one: Failed) -> dict[str, Any]:
         "episode": episode.id,
         "suite": episode.suite,
         "workflow": episode.workflow,
-        "attack": episode.attack.id if episode.attack is not None else None,
+        "attack": episode.attack.id if episode.attack else None,
         "prompt": episode.prompt,
         "unopened": describe(one.unopened),
         "steps": [

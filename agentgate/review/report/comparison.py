@@ -90,7 +90,7 @@ def _effect(old: Workflow, new: Workflow, path: str) -> str:
 
 def _presence(workflow: Workflow, intent: str, prompt: str) -> str:
     found = readings().intents(workflow, (prompt,)).get(intent)
-    return found.presence if found is not None else "absent"
+    return found.presence if found else "absent"
 
 
 def first(workflow: Workflow) -> Iterator[Change]:
@@ -134,7 +134,7 @@ def _tool(workflow: Workflow, tool: Tool) -> Iterator[Change]:
     needs = " or ".join(asked.get(name, f"for intent {name}") for name in tool.needs)
     given = (
         f", with a credential of {tool.upstream.broker} ({text(tool.upstream.settings)})"
-        if tool.upstream is not None
+        if tool.upstream
         else ""
     )
     yield Change(
@@ -224,10 +224,10 @@ def changes_between(
 
     `signers`: who must still sign, in words. Raises WorkflowError: one of them does not load.
     """
-    before, after = (source.workflow() if source is not None else None for source in (old, new))
-    texts = [source.text if source is not None else "" for source in (old, new)]
-    names = [source.name if source is not None else "/dev/null" for source in (old, new)]
-    bases = (base_of(source) for source in (new, old) if source is not None)
+    before, after = (source.workflow() if source else None for source in (old, new))
+    texts = [source.text if source else "" for source in (old, new)]
+    names = [source.name if source else "/dev/null" for source in (old, new)]
+    bases = (base_of(source) for source in (new, old) if source)
     base = next((each for each in bases if each is not None), None)
     return told(
         before,
@@ -264,11 +264,9 @@ def told(
     change as little as possible.
     """
     left = after or before
-    if left is None:
+    if not left:
         raise ValueError("nothing to compare")
-    was, now = (
-        f"v{each.version}" if each is not None else "nothing" for each in (before, after)
-    )
+    was, now = (f"v{each.version}" if each else "nothing" for each in (before, after))
     about = (
         ("risk", left.risk),
         ("tenants", ", ".join(left.tenants)),
@@ -284,9 +282,9 @@ def told(
         engine=_ENGINE,
         digest=left.digest,
     )
-    if before is None:
+    if not before:
         return replace(report, wider=tuple(first(left)))
-    if after is None:
+    if not after:
         return replace(report, narrower=(Change("the workflow", "", "", _GONE),))
     diff = compare(before, after)
     more = [witness(before, after, finding, base) for finding in diff.wider]
@@ -382,7 +380,7 @@ def _change(found: Witness, lines: tuple[str, ...] = (), *, wider: bool = True) 
             else f"{finding.effect} (no call shows it: {why})"
         )
         return replace(change, effect=none)
-    if found.scene is None or found.changes is None:
+    if not found.scene or found.changes is None:
         return replace(change, lines=lines)
     answers = (found.before, found.after) if wider else (found.after, found.before)
     call = tuple((key, _value(old), _value(new)) for key, (old, new) in found.changes.items())

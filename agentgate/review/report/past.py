@@ -122,7 +122,7 @@ def still_alive(
     except NameRefused:
         return None
     stored = op.parse(store.call(op, time.monotonic() + STORE_SECONDS))
-    if stored is None:
+    if not stored:
         return None
     readings = Readings(derive)
     state = run_state(tenant, run, record=stored, workflow=workflow, readings=readings)
@@ -184,13 +184,9 @@ def explain_record(
                 "args: got other arguments, expected the ones this decision was made on "
                 "(their digest is on record)"
             )
-    if workflow is None:
+    if not workflow:
         return _bare(record)
-    args = {
-        **record.get("args", {}),
-        **(alive.args if alive is not None else {}),
-        **(given or {}),
-    }
+    args = {**record.get("args", {}), **(alive.args if alive else {}), **(given or {})}
     complete = _digest_of(args) == record.get("arguments_digest")
     hidden = (
         {}
@@ -220,11 +216,11 @@ def explain_record(
         recorded,
     )
     tool = workflow.tools.get(str(record["tool"]))
-    definition = str(record.get("definition", tool.definition if tool is not None else ""))
+    definition = str(record.get("definition", tool.definition if tool else ""))
     call = Call(
         str(record["tool"]), str(record["tool_call_id"]), canonical(args), args, definition
     )
-    state = alive.state if alive is not None else remains_of(record, workflow)
+    state = alive.state if alive else remains_of(record, workflow)
     explanation = explain_kept(
         workflow, state, call, _around(record, workflow, kept.failures), kept
     )
@@ -313,7 +309,7 @@ def _around(record: Record, workflow: Workflow, failures: tuple[Failure, ...]) -
         brokers=frozenset(
             t.upstream.broker
             for t in workflow.tools.values()
-            if t.upstream is not None and Reason.UPSTREAM not in reasons
+            if t.upstream and Reason.UPSTREAM not in reasons
         ),
         **{
             name: str(record[name]) if name in record else allowed.get(name)
@@ -323,7 +319,7 @@ def _around(record: Record, workflow: Workflow, failures: tuple[Failure, ...]) -
 
 
 def _notes(record: Record, alive: Alive | None, hidden: Mapping[str, str]) -> Iterator[str]:
-    if alive is None:
+    if not alive:
         yield (
             "the run's record is gone or not at hand: the user's words and the results of "
             "earlier calls are not shown"

@@ -110,7 +110,7 @@ def case_of(source: WorkflowText, workflow: Workflow, name: str, more: Values) -
     cases = scenes(workflow, read_tests(source.tests, f"tests of {source.name}"))
     by_name = {case.name: scene for case, scene in cases}
     scene = cases[0][1] if name == "base" else by_name.get(name)
-    if scene is None:
+    if not scene:
         near = did_you_mean(name, by_name)
         raise ConfigError(
             "case",
@@ -137,7 +137,7 @@ def answer(scene: Scene) -> Explanation:
     tool = workflow.tools.get(scene.call.tool)
     secret = (
         {f"args.{rule.name}" for rule in tool.args.values() if rule.sensitive}
-        if tool is not None
+        if tool
         else set[str]()
     )
     filled = [

@@ -31,7 +31,7 @@ def still_to_sign(
 
     The old version's root counts: a change must not choose who signs it.
     """
-    versions = [each for each in (old, new) if each is not None]
+    versions = [each for each in (old, new) if each]
     data, folder = next(filter(None, map(_root, versions)), (None, ""))
     if data is None:
         return ()
@@ -141,7 +141,7 @@ def makers(file: Path, previous: str | None, signed_by: Root | None = None) -> t
                 cut = True
             elif previous is None or _digest_at(commit, path) != previous:
                 parents, named = log[commit]
-                named += [_signer(commit, signed_by)] if signed_by is not None else []
+                named += [_signer(commit, signed_by)] if signed_by else []
                 found.update(dict.fromkeys(name.strip() for name in named if name.strip()))
                 commits += [parent for parent in parents if parent not in commits]
                 before = [] if parents else _before(commit, path)

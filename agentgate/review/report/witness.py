@@ -78,7 +78,7 @@ def witness(
     for rest in ({}, finding.rest):
         for steps in search.steps({**rest, **finding.point}):
             played, why = search.play(steps)
-            if played is not None:
+            if played:
                 scene = search.smallest(steps, played, search.own(rest, finding.point))
                 return Witness(
                     finding,
@@ -159,9 +159,8 @@ class _Search:
                 str(f) for f in after.failures[:2]
             )
         before = scene.decide(self.old)
-        if (
-            isinstance(before, Eligible)
-            and missing([h.rule for h in before.holds], [h.rule for h in after.holds]) is None
+        if isinstance(before, Eligible) and not missing(
+            [h.rule for h in before.holds], [h.rule for h in after.holds]
         ):
             return None, "the call made for it needs no fewer releases"
         if scene.unreached:
@@ -185,9 +184,7 @@ class _Search:
                 fewer = [*steps]
                 fewer[index] = {k: v for k, v in steps[index].items() if k != key}
                 smaller, _ = self.play(fewer)
-                if smaller is not None and len(self.changes(smaller)) <= len(
-                    self.changes(scene)
-                ):
+                if smaller and len(self.changes(smaller)) <= len(self.changes(scene)):
                     scene = smaller
                     steps = fewer
         return scene
@@ -227,7 +224,7 @@ class _Search:
             values = self.start.values
             if (
                 key != name
-                and rule is not None
+                and rule
                 and "prompt" in explained
                 and type(given) is str
                 and not can_be_named(values, rule, given)
@@ -275,7 +272,7 @@ class _Search:
             block, _, name = key.partition(".")
             rule = args.get(name)
             given = values.get(f"args.{name}", usual.get(f"args.{name}"))
-            if block == "origin" and given is not None and rule is not None:
+            if block == "origin" and given is not None and rule:
                 split = f"split.{name}" in point
                 steps += _placed(rule, name, given, value, split=split)
                 steps += [
@@ -283,7 +280,7 @@ class _Search:
                 ]
             elif block == "bound" and key.count("."):
                 steps += self._bounded(values, name, held=value)
-            elif block == "entities" and value is not None and rule is not None:
+            elif block == "entities" and value is not None and rule:
                 kind = next(
                     (kind for kind in map(self._kind_at, value) if kind in FINDABLE), "email"
                 )
@@ -321,7 +318,7 @@ class _Search:
         )
         rule = args.get(argument)
         given = values.get(f"args.{argument}", usual.get(f"args.{argument}"))
-        if rule is None or given is None or rule.type not in NUMERIC:
+        if not rule or given is None or rule.type not in NUMERIC:
             return
         fact = f"facts.{_fact(name[len(argument) + 1 :])}"
         most = max(
@@ -346,7 +343,7 @@ class _Search:
         """The type of the fact of a place; empty where it is none."""
         tool, _, field = _fact(place).rpartition(".")
         declared = self.new.tools[tool].facts.get(field) if tool in self.new.tools else None
-        return declared.type if declared is not None else ""
+        return declared.type if declared else ""
 
     def _put_in(self, place: str, kind: str, held: str) -> Step:
         """What a text holds, in a place that may hold it: the prompt, or a fact."""
@@ -363,7 +360,7 @@ class _Search:
         offers = []
         for name, presence in wanted.items():
             intent = self.new.intents.get(name)
-            if intent is None or presence == "absent":
+            if not intent or presence == "absent":
                 offers.append([""])
             elif presence == "present":
                 offers.append([*intent.examples, *intent.words])

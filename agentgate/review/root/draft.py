@@ -181,7 +181,7 @@ def _merged(people: Sequence[Reviewer], more: Sequence[Reviewer]) -> tuple[Revie
         old = merged.get(person.name)
         merged[person.name] = (
             replace(old, keys=tuple(dict.fromkeys((*old.keys, *person.keys))))
-            if old is not None
+            if old
             else person
         )
     return tuple(merged.values())

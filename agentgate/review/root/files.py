@@ -110,7 +110,7 @@ def drop_unfinished(folder: Path, *, replace: bool) -> None:
             "a complete one: sign it first (agentgate root sign), or drop it with --replace",
         )
     version = state.root.version - 1
-    if version and state.before is None:
+    if version and not state.before:
         raise ConfigError(
             "root", why, f"approvals/root/{version}.yaml to go on from: restore it from git"
         )
@@ -152,7 +152,7 @@ def hand_over(
         signer, _ = _in_both("revoke", revoked.signer, REVOKED, roots, own)
         revoked = write_revoked(tree, old[0], signer, revoked.serial + 1, revoked.revoked)
         changed += [f"{REVOKED}.sig", REVOKED]
-    if index is None:
+    if not index:
         return tuple(changed)
     try:
         load_index(after)

@@ -66,7 +66,7 @@ class RootStanding:
     @property
     def changes(self) -> tuple[str, ...]:
         """The differences from the root before it, one line each; empty for a first root."""
-        if self.before is None:
+        if not self.before:
             return ()
         old = _flat(self.before.shape)
         new = _flat(self.root.shape)
@@ -81,7 +81,7 @@ class RootStanding:
         Raises ConfigError: it belongs to nobody who signs this root, or one of both roots would
         refuse the signature.
         """
-        roots = [root for root in (self.root, self.before) if root is not None]
+        roots = [root for root in (self.root, self.before) if root]
         person = next(
             (name for root in roots for name in root.roles["root"] if root.owns(name, key)),
             None,
@@ -107,7 +107,7 @@ class RootStanding:
     def refuse_unsignable(self) -> None:
         """Raises ConfigError where the thresholds cannot be reached, whoever signs."""
         for by, beside in ((self.root, self.before), (self.before, self.root)):
-            if by is None:
+            if not by:
                 continue
             usable = [
                 (person, key)
@@ -159,7 +159,7 @@ def standing(
         wrong.append(str(error))
     sides = []
     for by, beside in ((root, before), (before, root)):
-        if by is None:
+        if not by:
             continue
         try:
             signed = root_signers(tree, by, data, "root.")
@@ -197,7 +197,7 @@ def warnings(state: RootStanding, now: float) -> Iterator[str]:
         yield "solo: one person approves their own changes (low risk only)"
     if shape.demo:
         yield "demo: for demonstrations"
-    if root.version > 1 and state.before is None:
+    if root.version > 1 and not state.before:
         yield (
             f"{APPROVALS}/root/{root.version - 1}.yaml is not kept: gates that pin an "
             "earlier root cannot follow"
@@ -239,11 +239,7 @@ def _usable(person: str, by: Root, beside: Root | None) -> frozenset[str]:
     signature.
     """
     keys = by.keys[person]
-    return (
-        keys & beside.keys[person]
-        if beside is not None and person in beside.roles["root"]
-        else keys
-    )
+    return keys & beside.keys[person] if beside and person in beside.roles["root"] else keys
 
 
 def _flat(shape: RootShape) -> dict[str, str]:

@@ -131,7 +131,7 @@ def granted(workflow: Workflow, call: Call, answer: Eligible) -> Mapping[str, An
     """
     tool = workflow.tools[call.tool]
     upstream: Any = "none"
-    if tool.upstream is not None:
+    if tool.upstream:
         upstream = {"broker": tool.upstream.broker}
         for name, value in tool.upstream.settings.items():
             upstream[name] = (

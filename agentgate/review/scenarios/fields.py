@@ -46,7 +46,7 @@ def moment(value: Any) -> datetime | None:
         read = datetime.fromisoformat(value) if type(value) is str and "T" in value else None
     except ValueError:
         return None
-    return read if read is not None and read.tzinfo is not None else None
+    return read if read and read.tzinfo else None
 
 
 def _texts(value: Any) -> bool:
@@ -148,7 +148,7 @@ def tool_and_field(tools: Mapping[str, Tool], text: str) -> tuple[str, str] | No
     for name in sorted(tools, key=len, reverse=True):
         if text == name or text.startswith((name + ".", name + "#")):
             match = re.fullmatch(r"((?:#[2-9])?)(?:\.(.+))?", text[len(name) :])
-            if match is not None:
+            if match:
                 return name + match[1], match[2] or ""
     return None
 
@@ -174,7 +174,7 @@ def findings(workflow: Workflow, stated: Values, *, changing: bool) -> list[Fail
     (it places a value into a complete scene).
     """
     found = (_finding(workflow, key, value, changing=changing) for key, value in stated.items())
-    return [problem for problem in found if problem is not None]
+    return [problem for problem in found if problem]
 
 
 def _finding(workflow: Workflow, key: str, value: Any, *, changing: bool) -> Failure | None:

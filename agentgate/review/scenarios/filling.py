@@ -52,7 +52,7 @@ class Slot(NamedTuple):
 
 def _calls(rule: Rule) -> list[Source]:
     """The origins that name an earlier call and no row of it."""
-    return [source for source in rule.sources if source.tool and source.selector is None]
+    return [source for source in rule.sources if source.tool and not source.selector]
 
 
 class Filler:
@@ -91,8 +91,8 @@ class Filler:
         for key, value in circumstances(self.workflow, values["tenant"]):
             self.need(key, value)
         tool = tools.get(values["call"])
-        self.need("prompt", ". ".join(self._requests(tool)) if tool is not None else "")
-        if tool is None:
+        self.need("prompt", ". ".join(self._requests(tool)) if tool else "")
+        if not tool:
             return
         if tool.definition:
             self.need("definition", tool.definition)
@@ -128,7 +128,7 @@ class Filler:
         the first where nothing is stated.
         """
         tool = self.workflow.tools.get(bare(call))
-        if tool is None or call in self._busy or not missing(self.values, f"earlier.{call}"):
+        if not tool or call in self._busy or not missing(self.values, f"earlier.{call}"):
             return
         self._busy.add(call)
         for block in ("earlier", "facts", "ago", "yes") if "#" in call else ():
@@ -154,7 +154,7 @@ class Filler:
         up and put where it may come from.
         """
         rule = slot.rule
-        for source in (*_calls(rule), *([rule.at_most] if rule.at_most is not None else [])):
+        for source in (*_calls(rule), *([rule.at_most] if rule.at_most else [])):
             self._earlier(source.tool)
         present = (sent(rule, one) for one in self._present(slot))
         value = next(
@@ -222,7 +222,7 @@ class Filler:
         """The bound that an earlier call's fact sets on an argument, where the scene states
         it.
         """
-        if rule.at_most is None:
+        if not rule.at_most:
             return None
         amounts = [
             amount
@@ -243,7 +243,7 @@ class Filler:
         rule = slot.rule
         value = self.values[slot.key]
         currency = self.currency(slot)
-        if rule.at_most is not None and missing(self.values, place(rule.at_most)):
+        if rule.at_most and missing(self.values, place(rule.at_most)):
             self._say(rule.at_most, value, currency)
         if rule.free:
             return
@@ -257,7 +257,7 @@ class Filler:
         unsaid = next(
             (source for source in sources if missing(self.values, place(source))), None
         )
-        if unsaid is not None:
+        if unsaid:
             self._say(unsaid, value, currency)
         elif rule.prompted and slot.key in self.filled:
             self.name(rule, elements(value), currency)
@@ -324,7 +324,7 @@ class Filler:
                 self.values["prompt"], calculation(rule, known, currency, named=source is None)
             ),
         )
-        if source is not None:
+        if source:
             numbers = [format(each, "f") for each in known]
             self._say(source, numbers if len(numbers) > 1 else numbers[0], currency)
 
@@ -340,7 +340,7 @@ class Filler:
         tools = self.workflow.tools
         values = self.values
         tool = tools.get(values["call"])
-        if tool is None or name not in tool.args:
+        if not tool or name not in tool.args:
             raise SceneError(
                 f"origin.{name}",
                 "an argument that the called tool does not have",
@@ -350,9 +350,9 @@ class Filler:
         named = tool_and_field(tools, where)
         label, field = named or ("", "")
         other = tools.get(bare(label))
-        fact = other.facts.get(field) if other is not None else None
+        fact = other.facts.get(field) if other else None
         if fresh or values.get(slot.key) is None:
-            values[slot.key] = self._fresh(slot, fact.pattern if fact is not None else None)
+            values[slot.key] = self._fresh(slot, fact.pattern if fact else None)
         value = values[slot.key]
         currency = self.currency(slot)
         if where == "user":
@@ -366,16 +366,12 @@ class Filler:
             self._earlier(tool.name)
         elif where == "prompt":
             self.name(slot.rule, elements(value), currency)
-        elif other is not None:
-            sent_before = other.args.get(field) if fact is None else None
-            put(
-                values,
-                f"{'facts' if sent_before is None else 'earlier'}.{label}.{field}",
-                value,
-            )
-            if sent_before is not None and PROMPT in sent_before.sources:
+        elif other:
+            sent_before = None if fact else other.args.get(field)
+            put(values, f"{'earlier' if sent_before else 'facts'}.{label}.{field}", value)
+            if sent_before and PROMPT in sent_before.sources:
                 self.name(sent_before, elements(value), currency)
-            if fact is not None and label == other.name:
+            if fact and label == other.name:
                 self.need(f"ago.{label}", AGO)
                 self.meant(other, fact)
 

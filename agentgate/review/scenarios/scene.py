@@ -192,7 +192,7 @@ class Scene:
         """The engine's decision under a workflow (None: the scene's own). The run is as if it
         had been opened under that one.
         """
-        workflow = self.workflow if workflow is None else workflow
+        workflow = workflow or self.workflow
         run, call, _ = (
             (self.run, self.call, ())
             if self._reads_alike(workflow)
@@ -248,7 +248,7 @@ class Scene:
         last = self.values.get("who.agent.last_key")
         if (
             rule.same_key_as_last_token
-            and boundary is not None
+            and boundary
             and last is not None
             and boundary.key != last
         ):
@@ -313,7 +313,7 @@ def story(workflow: Workflow, values: Values) -> tuple[RunState, Call, tuple[Fai
     refused = []
     for index, label in enumerate(labels):
         tool = workflow.tools.get(bare(label))
-        if tool is not None:
+        if tool:
             call, failures = _redeemed(workflow, tool, values, run, label, f"earlier_{index}")
             refused += failures
             run = replace(run, calls=(*run.calls, call))

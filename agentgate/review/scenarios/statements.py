@@ -100,7 +100,7 @@ def _leaves(tool: Tool | None, name: str, value: Any) -> dict[str, Any]:
     """A structure by its leaves, where they say all of it; any other value under the argument's
     own key.
     """
-    if tool is not None and any(root(rule) == name and "." in rule for rule in tool.args):
+    if tool and any(root(rule) == name and "." in rule for rule in tool.args):
         leaves = dict(flat(tool, {name: value}))
         made = dict[str, Any]()
         for leaf, inner in leaves.items():

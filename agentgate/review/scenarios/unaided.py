@@ -133,7 +133,7 @@ def _barred(workflow: Workflow) -> dict[str, str]:
 
 def _stops(workflow: Workflow, tool: Tool, barred: dict[str, str]) -> str:
     asks = next((rule for rule in tool.step_ups if _always(rule.when, rule.left_open)), None)
-    if asks is not None:
+    if asks:
         return f"every call of {tool.name} asks {asks.whom} (step_up.{asks.id})"
     if before := _before(tool, barred):
         return before
@@ -157,13 +157,9 @@ def _before(tool: Tool, barred: dict[str, str]) -> str:
 def _missing(workflow: Workflow, rule: Rule, barred: dict[str, str]) -> str:
     """Why no origin and no bound of an argument can hold; empty where some may."""
     bound = rule.at_most
-    if bound is not None and (why := _unread(workflow, bound, barred)):
+    if bound and (why := _unread(workflow, bound, barred)):
         return f"is at most {bound}, and {why}"
-    if (
-        rule.free
-        or PROMPT in rule.sources
-        or (USER in rule.sources and workflow.for_user is not None)
-    ):
+    if rule.free or PROMPT in rule.sources or (USER in rule.sources and workflow.for_user):
         return ""
     reasons = {
         source: _unread(workflow, source, barred) for source in rule.sources if source.tool
@@ -184,7 +180,7 @@ def _unread(workflow: Workflow, source: Source, barred: dict[str, str]) -> str:
         return barred[source.tool]
     tool = workflow.tools[source.tool]
     fact = tool.facts.get(source.field) if of_call(source).returned else None
-    if fact is not None and fact.named and not tool.args:
+    if fact and fact.named and not tool.args:
         return f"{tool.name} has no argument by which the user could name it (trust: named)"
     return ""
 
@@ -271,9 +267,7 @@ def _spoken(workflow: Workflow, tool: Tool, prompt: str) -> dict[str, Any]:
 def _constants(tool: Tool, name: str) -> tuple[Key, ...]:
     rule = tool.args.get(name)
     return (
-        tuple(key for operator in rule.operators for key in operator.constants)
-        if rule is not None
-        else ()
+        tuple(key for operator in rule.operators for key in operator.constants) if rule else ()
     )
 
 
@@ -289,9 +283,9 @@ def _repaired(scene: Scene, tool: Tool) -> Iterator[Scene]:
                     if len(stops(changed)) < len(stopped):
                         better = changed
                         break
-            if better is not None:
+            if better:
                 break
-        if better is None:
+        if not better:
             return
         scene = better
         stopped = stops(better)
@@ -303,7 +297,7 @@ def _changes(rule: Rule) -> Iterator[dict[str, Any]]:
     places = [
         named(source)
         for source in rule.sources
-        if source.kind != "computed" and source.selector is None
+        if source.kind != "computed" and not source.selector
     ]
     yield from ({f"origin.{rule.name}": place} for place in places)
     for one in islice(singles(rule), MAX_VALUES):
@@ -324,7 +318,7 @@ def stops(scene: Scene) -> tuple[Failure, ...]:
     for index, label in enumerate(scene.earlier):
         tool = workflow.tools.get(bare(label))
         values = scene.values
-        if tool is None:
+        if not tool:
             return (
                 Failure(
                     Reason.TOOL_UNKNOWN,

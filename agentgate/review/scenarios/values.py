@@ -117,9 +117,7 @@ def circumstances(workflow: Workflow, tenant: str) -> Iterator[tuple[str, Any]]:
     for clause in clauses_of(workflow):
         made |= clause.sample(made)
     yield from made.items()
-    brokers = sorted(
-        {t.upstream.broker for t in workflow.tools.values() if t.upstream is not None}
-    )
+    brokers = sorted({t.upstream.broker for t in workflow.tools.values() if t.upstream})
     if brokers:
         yield "brokers", brokers
 
@@ -137,11 +135,7 @@ def moment_of(point: Values, now: datetime, *versions: Workflow) -> dict[str, st
         return {}
     usual_hours = versions[-1].conditions.hours
     zone = ZoneInfo(
-        hours[1]
-        if hours is not None
-        else usual_hours.zone
-        if usual_hours is not None
-        else "UTC"
+        hours[1] if hours is not None else usual_hours.zone if usual_hours else "UTC"
     )
     usual = now.astimezone(zone)
     first = wanted or usual.date()
