@@ -44,7 +44,6 @@ from agentgate.cli.output import (
     fail,
     note,
     print_report,
-    refusing,
     rows,
     say,
     say_json,
@@ -82,42 +81,41 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
     Your signature is over the definition's digest: it survives rebase and squash,
     and ends with one changed value.
     """
-    with refusing():
-        root_digest(directory)  # before anything is asked: without a root nobody signs
-        signer = own_signer(key)
-        source = on_disk(directory / find_workflow(directory, workflow).path)
-        _ready(source)
-        made = statement(
-            directory,
-            source.path,
-            signer=signer,
-            proposer=proposer or "unknown",
-            root=root,
-            not_after=_day(until, source.workflow().expires),
-        )
-        made_by = _made_by(Path(source.path), made, directory, signer, proposer)
-        made = made.made_by(*made_by)
-        said = made.statement
-        changes = told(
-            made.old, made.workflow, tuple(in_words(made.needs, made_by)), base=base_of(source)
-        )
-        changes = replace(
-            changes,
-            about=(
-                *changes.about,
-                ("made by", ", ".join(made_by)),
-                ("compared with", made.baseline),
-            ),
-        )
-        if not as_json_:
-            say(f"{said.id} v{said.version}, {made.workflow.title}", "")
-            print_report(DiffReport(changes, ""))
-        confirm(phrase(changes, first=not made.old), accept)
-        written = write_approval(directory, made, signer)
+    root_digest(directory)  # before anything is asked: without a root nobody signs
+    signer = own_signer(key)
+    source = on_disk(directory / find_workflow(directory, workflow).path)
+    _ready(source)
+    made = statement(
+        directory,
+        source.path,
+        signer=signer,
+        proposer=proposer or "unknown",
+        root=root,
+        not_after=_day(until, source.workflow().expires),
+    )
+    made_by = _made_by(Path(source.path), made, directory, signer, proposer)
+    made = made.made_by(*made_by)
+    said = made.statement
+    changes = told(
+        made.old, made.workflow, tuple(in_words(made.needs, made_by)), base=base_of(source)
+    )
+    changes = replace(
+        changes,
+        about=(
+            *changes.about,
+            ("made by", ", ".join(made_by)),
+            ("compared with", made.baseline),
+        ),
+    )
+    if not as_json_:
+        say(f"{said.id} v{said.version}, {made.workflow.title}", "")
+        print_report(DiffReport(changes, ""))
+    confirm(phrase(changes, first=not made.old), accept)
+    written = write_approval(directory, made, signer)
+    now = _status(directory, root, said)
+    renewed = index and now.missing == 0 and _index(directory, signer, root)
+    if renewed:
         now = _status(directory, root, said)
-        renewed = index and now.missing == 0 and _index(directory, signer, root)
-        if renewed:
-            now = _status(directory, root, said)
     if as_json_:
         done = {
             "written": str(written),
@@ -247,9 +245,8 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Say what is in force, who signed what, and how many signatures are missing."""
-    with refusing():
-        statuses = standing(directory, root)
-        digest = root_digest(directory)
+    statuses = standing(directory, root)
+    digest = root_digest(directory)
     if as_json:
         say_json(
             {
@@ -348,8 +345,7 @@ def index(
     """Sign the list of newest approved versions. Gates refuse one that is older than seven
     days.
     """
-    with refusing():
-        written = write_index(directory, own_signer(key), root=root, anew=anew)
+    written = write_index(directory, own_signer(key), root=root, anew=anew)
     say(f"wrote {written}")
 
 
@@ -359,8 +355,7 @@ def renew(directory: Directory = WORKFLOWS, key: Key = None, root: Root = None) 
     What it lists stays as it was signed. Thirty days after somebody of roles.index signed it,
     they must sign the next one.
     """
-    with refusing():
-        end, latest = renew_index(directory, own_signer(key), root=root)
+    end, latest = renew_index(directory, own_signer(key), root=root)
     say(
         f"renewed until {moment(end)}; from {moment(latest)} on it takes somebody of "
         "roles.index: agentgate workflow index"
@@ -382,23 +377,22 @@ def revoke(  # noqa: PLR0917 - a command's options, given by name
     To stop a version (or a user, an agent, a run...) at once in the state store, until it is
     lifted: agentgate revoke.
     """
-    with refusing():
-        signer = own_signer(key)
-        version = up_to or _newest(workflow, directory, root)
-        say(
-            f"revoking {workflow} up to v{version}: it is never undone (a higher version can be approved)"
+    signer = own_signer(key)
+    version = up_to or _newest(workflow, directory, root)
+    say(
+        f"revoking {workflow} up to v{version}: it is never undone (a higher version can be approved)"
+    )
+    then = forecast(directory, root=root, revoking=(workflow, version))
+    say(
+        *(
+            f"in force afterwards: {f'v{after}' if after else 'nothing: every call of it is refused'}"
+            for _, _, after in then
         )
-        then = forecast(directory, root=root, revoking=(workflow, version))
-        say(
-            *(
-                f"in force afterwards: {f'v{after}' if after else 'nothing: every call of it is refused'}"
-                for _, _, after in then
-            )
-        )
-        confirm(f"revoke {workflow} up to v{version}", accept)
-        written = write_revocation(
-            directory, workflow, signer, version=version, reason=reason, root=root
-        )
+    )
+    confirm(f"revoke {workflow} up to v{version}", accept)
+    written = write_revocation(
+        directory, workflow, signer, version=version, reason=reason, root=root
+    )
     say(f"wrote {written}: commit it, or copy it to where your gates read it")
 
 

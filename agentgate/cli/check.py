@@ -14,7 +14,6 @@ from agentgate.cli.output import (
     Markdown,
     Root,
     choose_form,
-    refusing,
     render_review,
 )
 from agentgate.review.check.pull_request import check_directory
@@ -35,13 +34,12 @@ def check(
 
     Does it load, do its tests hold, what does it newly permit, who signed it.
     """
-    with refusing():
-        form = choose_form(as_json=as_json, markdown=markdown)
-        report = check_directory(
-            directory,
-            base=base,
-            root=root,
-            unsafe_unapproved=unsafe_unapproved,
-            require_index=require_index,
-        )
+    form = choose_form(as_json=as_json, markdown=markdown)
+    report = check_directory(
+        directory,
+        base=base,
+        root=root,
+        unsafe_unapproved=unsafe_unapproved,
+        require_index=require_index,
+    )
     render_review(report, form, html)

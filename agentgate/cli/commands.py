@@ -67,8 +67,10 @@ class Commands(TyperGroup):
             return super().make_context(*args, **more)
 
     def invoke(self, *args: Any, **more: Any) -> Any:
-        """See typer."""
-        with _usage():
+        """See typer; a named error of a command is its message, and exit code 1."""
+        from agentgate.cli.output import refusing  # noqa: PLC0415 - a list of commands prints nothing by it
+
+        with _usage(), refusing():
             return super().invoke(*args, **more)
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from agentgate.cli.output import refusing, say
+from agentgate.cli.output import say
 from agentgate.errors import ConfigError
 
 
@@ -32,13 +32,12 @@ def demo(
     tool servers and their callers as processes. Keys for this run only. Every
     outcome is checked: what happened, and for which reason.
     """
-    with refusing():
-        cases = import_harness("case")
-        show = import_harness("show")
-        if list_cases:
-            say(*cases.describe())
-            return
-        case = cases.load_case(name)
+    cases = import_harness("case")
+    show = import_harness("show")
+    if list_cases:
+        say(*cases.describe())
+        return
+    case = cases.load_case(name)
     raise typer.Exit(show.perform(case, as_json=as_json))
 
 

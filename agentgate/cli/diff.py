@@ -10,7 +10,7 @@ from typing import Annotated
 from typer import Option
 
 from agentgate.audit.questions import find_records, read_moment, time_of
-from agentgate.cli.output import HTML, Json, choose_form, refusing, render_review, say
+from agentgate.cli.output import HTML, Json, choose_form, render_review, say
 from agentgate.cli.records import Keys, Since, read_log, tell_state
 from agentgate.loading.source import find
 from agentgate.review.report.difference import compare_versions
@@ -35,16 +35,15 @@ def diff(
     What no program compares (an intent's words, another claim) is listed to be read by a
     person.
     """
-    with refusing():
-        form = choose_form(as_json=as_json, markdown=markdown)
-        report = compare_versions(old, new)
-        if audit:
-            before = find(old).workflow()
-            after = find(new).workflow()
-            told = retrial_lines(_recorded(audit, keys, after, "7d"), before, after, "7 days")
-            report = replace(
-                report, changes=replace(report.changes, notes=(*report.changes.notes, *told))
-            )
+    form = choose_form(as_json=as_json, markdown=markdown)
+    report = compare_versions(old, new)
+    if audit:
+        before = find(old).workflow()
+        after = find(new).workflow()
+        told = retrial_lines(_recorded(audit, keys, after, "7d"), before, after, "7 days")
+        report = replace(
+            report, changes=replace(report.changes, notes=(*report.changes.notes, *told))
+        )
     render_review(report, form, html)
 
 
@@ -59,13 +58,12 @@ def replay(
     """Which recorded calls another version of their workflow would have decided otherwise, and
     of which the records cannot tell.
     """
-    with refusing():
-        after = find(new).workflow()
-        records = _recorded(audit, keys, after, since)
-        before = next(
-            filter(None, (version_of(each, workflows) for each in reversed(records))), after
-        )
-        say(*retrial_lines(records, before, after, since))
+    after = find(new).workflow()
+    records = _recorded(audit, keys, after, since)
+    before = next(
+        filter(None, (version_of(each, workflows) for each in reversed(records))), after
+    )
+    say(*retrial_lines(records, before, after, since))
 
 
 def _recorded(

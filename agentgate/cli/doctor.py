@@ -20,17 +20,7 @@ from typer import Option
 from agentgate.approvals import status as standing
 from agentgate.audit import remembered
 from agentgate.audit.verify import LogEvidence, LogFinding, verify
-from agentgate.cli.output import (
-    Json,
-    Root,
-    StoreUrl,
-    exit_with,
-    fail,
-    quiet,
-    refusing,
-    rows,
-    say_json,
-)
+from agentgate.cli.output import Json, Root, StoreUrl, exit_with, fail, quiet, rows, say_json
 from agentgate.cli.store import PATIENCE, read_history
 from agentgate.errors import AgentGateError
 from agentgate.loading.catalog import AHEAD
@@ -116,8 +106,7 @@ def _settings(file: Path) -> ServiceSettings:
         from agentgate.service.settings import ServiceSettings  # noqa: PLC0415 - packages of the extra
     except ModuleNotFoundError as error:
         fail(f"{error.name} is not installed: pip install '.[service]' in the clone")
-    with refusing():
-        return ServiceSettings.of(file)
+    return ServiceSettings.of(file)
 
 
 def _guarded(part: str, findings: Iterator[Diagnosis]) -> Iterator[Diagnosis]:

@@ -30,7 +30,6 @@ from agentgate.cli.output import (
     fail,
     progress,
     quiet,
-    refusing,
     rows,
     say,
     say_json,
@@ -104,34 +103,33 @@ def evaluate(
         schemas = read_tools(tools) if tools else {}
     except ValueError as error:
         fail(f"{tools}: {error}")
-    with refusing():
-        opening = ReplaySettings(
-            workflows,
-            None if unsafe_unapproved else root,
-            environment,
-            answers,
-            _reading(record, model, answers),
-            endorse=not no_endorse,
+    opening = ReplaySettings(
+        workflows,
+        None if unsafe_unapproved else root,
+        environment,
+        answers,
+        _reading(record, model, answers),
+        endorse=not no_endorse,
+    )
+    with opening.gate(clock) as gate:
+        complain(
+            *(
+                f"in doubt: {w.id} v{w.version}: {doubt}"
+                for w in gate.catalog
+                for doubt in w.in_doubt
+            ),
+            colour="yellow",
         )
-        with opening.gate(clock) as gate:
-            complain(
-                *(
-                    f"in doubt: {w.id} v{w.version}: {doubt}"
-                    for w in gate.catalog
-                    for doubt in w.in_doubt
-                ),
-                colour="yellow",
-            )
-            scores, bad = _replay_all(
-                gate,
-                clock,
-                episodes,
-                decisions,
-                tallies,
-                listed if failed else None,
-                opening,
-                schemas,
-            )
+        scores, bad = _replay_all(
+            gate,
+            clock,
+            episodes,
+            decisions,
+            tallies,
+            listed if failed else None,
+            opening,
+            schemas,
+        )
     complain(*bad)
     _tell(scores, tallies, listed if failed else None, as_json_=json_)
     raise typer.Exit(1 if bad else 0)

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from typer import Option
 
-from agentgate.cli.output import LOOK, complain, fail, refusing, say
+from agentgate.cli.output import LOOK, complain, fail, say
 from agentgate.errors import ConfigError, KeyRefused
 from agentgate.integrations.client_certificate import ClientCertificate
 from agentgate.integrations.client_key import ClientKey, owned
@@ -105,43 +105,40 @@ def exchange(
     wait: bool = False,
 ) -> None:
     """Exchange a token of your own for a token for one call."""
-    with refusing():
-        if not key and request is None and not certificate:
-            expected = (
-                "--key FILE or --certificate FILE, to prove the token's key later, or "
-                "--for, to print the headers of the request"
-            )
-            raise ConfigError("key", None, expected)
-        shown = _certificate(certificate, certificate_key)
-        method, url = _request(request)
-        arguments = arguments_of(args)
-        who = Credentials(
-            client,
-            subject=_own("subject", subject, gate, shown),
-            actor=None if actor is None else _own("actor", actor, gate, shown),
-            client_assertion=partial(ClientKey.read(client, client_key).assertion, gate)
-            if client_key
-            else None,
-            attestation=None
-            if attestation is None
-            else given("attestation", attestation, gate),
-            delegation=None if delegation is None else given("delegation", delegation, gate),
+    if not key and request is None and not certificate:
+        expected = (
+            "--key FILE or --certificate FILE, to prove the token's key later, or "
+            "--for, to print the headers of the request"
         )
-        endpoint = TokenEndpoint(
-            gate, None if shown and not key else key_of(key), certificate=shown, address=address
-        )
-        token = _ask(
-            endpoint,
-            AskedFor(tool, workflow, arguments, run=run, tool_call_id=call_id, tenant=tenant),
-            who,
-            wait=wait,
-        )
-        lines = (
-            [f"{name}: {value}" for name, value in token.headers(method, url).items()]
-            if url
-            else [token.reveal()]
-        )
-        _write(out, lines)
+        raise ConfigError("key", None, expected)
+    shown = _certificate(certificate, certificate_key)
+    method, url = _request(request)
+    arguments = arguments_of(args)
+    who = Credentials(
+        client,
+        subject=_own("subject", subject, gate, shown),
+        actor=None if actor is None else _own("actor", actor, gate, shown),
+        client_assertion=partial(ClientKey.read(client, client_key).assertion, gate)
+        if client_key
+        else None,
+        attestation=None if attestation is None else given("attestation", attestation, gate),
+        delegation=None if delegation is None else given("delegation", delegation, gate),
+    )
+    endpoint = TokenEndpoint(
+        gate, None if shown and not key else key_of(key), certificate=shown, address=address
+    )
+    token = _ask(
+        endpoint,
+        AskedFor(tool, workflow, arguments, run=run, tool_call_id=call_id, tenant=tenant),
+        who,
+        wait=wait,
+    )
+    lines = (
+        [f"{name}: {value}" for name, value in token.headers(method, url).items()]
+        if url
+        else [token.reveal()]
+    )
+    _write(out, lines)
 
 
 def _certificate(path: Path | None, key: Path | None) -> ClientCertificate | None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from agentgate.audit.questions import find_story
-from agentgate.cli.output import Json, refusing, say_json, styled
+from agentgate.cli.output import Json, say_json, styled
 from agentgate.cli.records import Cache, Keys, read_log, tell_state
 from agentgate.errors import ConfigError
 from agentgate.explain.explanation import Explanation, text_lines
@@ -63,33 +63,32 @@ def explain(  # noqa: PLR0917 - a command's options, given by name
     """Explain a decision: every condition, what it got and expected, where each value came
     from, what would pass, and whom to ask.
     """
-    with refusing():
-        if bool(id) == (workflow is not None):
+    if bool(id) == (workflow is not None):
+        raise ConfigError(
+            "explain",
+            "both" if id else "neither",
+            "an ID with --audit, or --workflow with a call (see --help)",
+        )
+    if id:
+        if not audit:
             raise ConfigError(
-                "explain",
-                "both" if id else "neither",
-                "an ID with --audit, or --workflow with a call (see --help)",
+                "audit", "none", "--audit with the directory of the gate's audit log"
             )
-        if id:
-            if not audit:
-                raise ConfigError(
-                    "audit", "none", "--audit with the directory of the gate's audit log"
-                )
-            log = read_log([audit], keys, cache)
-            found = find_story(log, id, run, [tenant] if tenant else None)
-            story = [record for record in found if "tool_call_id" in record or "hold" in record]
-            tell_state(log)  # records before a damage, and in other segments, still count
-            decision = decision_of(story)
-            version = version_of(decision, workflows) if workflows else None
-            alive = _alive(store, decision, version)
-            explanation = explain_record(
-                decision, version, alive, None if args is None else arguments(args)
-            )
-        else:
-            more = {**({"tenant": tenant} if tenant else {}), **changes(set_ or ())}
-            more |= {"prompt": prompt} if prompt and case else {}
-            story = []
-            explanation = _asked(str(workflow), (tool, args, prompt or []), case, more)
+        log = read_log([audit], keys, cache)
+        found = find_story(log, id, run, [tenant] if tenant else None)
+        story = [record for record in found if "tool_call_id" in record or "hold" in record]
+        tell_state(log)  # records before a damage, and in other segments, still count
+        decision = decision_of(story)
+        version = version_of(decision, workflows) if workflows else None
+        alive = _alive(store, decision, version)
+        explanation = explain_record(
+            decision, version, alive, None if args is None else arguments(args)
+        )
+    else:
+        more = {**({"tenant": tenant} if tenant else {}), **changes(set_ or ())}
+        more |= {"prompt": prompt} if prompt and case else {}
+        story = []
+        explanation = _asked(str(workflow), (tool, args, prompt or []), case, more)
     show(explanation, story, as_json=as_json)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from agentgate.cli.output import Json, refusing, rows, say_json
+from agentgate.cli.output import Json, rows, say_json
 from agentgate.intents.lexical import derive
 from agentgate.language.turn import MAX_TURN, Turn
 from agentgate.loading.catalog import ROLES, roles_of
@@ -33,20 +33,16 @@ def heard(
     Parts are the user's own (a request, a question, a statement ...), or quoted, forwarded,
     pasted, reported, denied, or unsure: then they grant nothing and a person may be asked.
     """
-    with refusing():
-        root = next(
-            (parent for parent in file.absolute().parents if (parent / ROLES).exists()),
-            file.parent,
+    root = next(
+        (parent for parent in file.absolute().parents if (parent / ROLES).exists()), file.parent
+    )
+    workflow = load_text(read_file(file), str(file), roles_of(root), derive)
+    intents = tuple(workflow.intents.values())
+    answers = derive(intents, tuple([turn_text(prompt) for prompt in prompts]))
+    if record:
+        _record(
+            tests_of(file), prompts, {name: answer.presence for name, answer in answers.items()}
         )
-        workflow = load_text(read_file(file), str(file), roles_of(root), derive)
-        intents = tuple(workflow.intents.values())
-        answers = derive(intents, tuple([turn_text(prompt) for prompt in prompts]))
-        if record:
-            _record(
-                tests_of(file),
-                prompts,
-                {name: answer.presence for name, answer in answers.items()},
-            )
     turns = [[*_parts(Turn(prompt[:MAX_TURN]))] for prompt in prompts]
     if as_json:
         say_json(

@@ -37,7 +37,6 @@ from agentgate.cli.output import (
     note,
     pairs,
     quiet,
-    refusing,
     rows,
     say,
     say_json,
@@ -174,7 +173,7 @@ def _desk(
     quiet()
     if store == "memory://":
         fail("--store memory:// is this process's own: no gate's holds are in it")
-    with refusing(), ExitStack() as stack:
+    with ExitStack() as stack:
         opened = ready_store(store)
         stack.callback(opened.close)
         log = FileAudit(audit) if audit else MemoryAudit()
@@ -389,8 +388,7 @@ def stats(
     really judges.
     """
     quiet()
-    with refusing():
-        found = rule_stats(chain.from_iterable(read_records(folder) for folder in audit))
+    found = rule_stats(chain.from_iterable(read_records(folder) for folder in audit))
     if as_json:
         names = ("workflow", "rule", "answered", "released", "seconds", "instead")
         say_json(

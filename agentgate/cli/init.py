@@ -34,7 +34,7 @@ from agentgate.approvals.writing import (
     write_index,
 )
 from agentgate.cli.new import LIFE, Results, person_here, tell_facts
-from agentgate.cli.output import WORKFLOWS, fail, quiet, refusing, rows, say, say_json
+from agentgate.cli.output import WORKFLOWS, fail, quiet, rows, say, say_json
 from agentgate.cli.signing import MADE, Key, default_key, own_signer
 from agentgate.decision.answer import Allow, Deny, StepUp
 from agentgate.errors import ConfigError
@@ -97,34 +97,32 @@ def init(  # noqa: PLR0917 - a command's options, given by name
     answer signs it. The root is marked solo: one person approves their own changes, at low risk
     only, and gates say so at every start.
     """
-    with refusing():
-        if (directory / "approvals").exists():
-            fail(
-                f"{directory / 'approvals'}: there already. To add a workflow: agentgate "
-                "workflow new, then agentgate workflow approve."
-            )
-        module = [
-            re.sub(r"[^A-Za-z0-9_-]", "-", part)
-            for part in langchain.partition(":")[0].split(".")
-        ]
-        person = name or person_here()
-        called = id or ".".join(module[-2:] if len(module) > 1 else ["first", *module])
-        start = Start(
-            langchain,
-            directory,
-            called,
-            tenant,
-            person,
-            *_draft(langchain, called, tenant, person, results),
+    if (directory / "approvals").exists():
+        fail(
+            f"{directory / 'approvals'}: there already. To add a workflow: agentgate "
+            "workflow new, then agentgate workflow approve."
         )
-        own = key or default_key()
-        signer = own_signer(own) if own else None
-        if not as_json:
-            _plan(start, signer)
-        _consent(yes=yes, make_key=make_key, found=signer is not None)
-        if not signer:
-            signer = own_signer(_new_key())
-        digest, (allowed, asked, refused) = _build(start, signer)
+    module = [
+        re.sub(r"[^A-Za-z0-9_-]", "-", part) for part in langchain.partition(":")[0].split(".")
+    ]
+    person = name or person_here()
+    called = id or ".".join(module[-2:] if len(module) > 1 else ["first", *module])
+    start = Start(
+        langchain,
+        directory,
+        called,
+        tenant,
+        person,
+        *_draft(langchain, called, tenant, person, results),
+    )
+    own = key or default_key()
+    signer = own_signer(own) if own else None
+    if not as_json:
+        _plan(start, signer)
+    _consent(yes=yes, make_key=make_key, found=signer is not None)
+    if not signer:
+        signer = own_signer(_new_key())
+    digest, (allowed, asked, refused) = _build(start, signer)
     (lines, agent), file = paste(start, digest), directory / start.file
     if as_json:
         proof = {"allowed": allowed, "asked": asked, "refused": refused}

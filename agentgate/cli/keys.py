@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from agentgate.cli.output import refusing, say, say_json
+from agentgate.cli.output import say, say_json
 from agentgate.gate import account_key
 from agentgate.integrations.client_key import ClientKey, owned
 from agentgate.token.keys import PUBLISH_AHEAD, KeyRing
@@ -32,8 +32,7 @@ def jwks(directory: Directory) -> None:
     """Print the public key set (RFC 7517): every key that signs, will sign, or signed a token
     that may still live.
     """
-    with refusing():
-        say_json(KeyRing.existing(directory).jwks(time.time()))
+    say_json(KeyRing.existing(directory).jwks(time.time()))
 
 
 @app.command()
@@ -41,8 +40,7 @@ def rotate(directory: Directory) -> None:
     """Add a signing key. It is published at once and signs only after verifiers had time to
     fetch it.
     """
-    with refusing():
-        key = KeyRing.existing(directory).rotate(time.time())
+    key = KeyRing.existing(directory).rotate(time.time())
     say(f"{key.kid} ({key.alg}) is published now and signs in {PUBLISH_AHEAD / 60:.0f} minutes")
 
 
@@ -52,8 +50,7 @@ def withdraw(directory: Directory, kid: str) -> None:
     """Take back a key that leaked, at once. Gates and servers notice within seconds; a key set
     in a file must be written anew.
     """
-    with refusing():
-        key = KeyRing.existing(directory).withdraw(kid, time.time())
+    key = KeyRing.existing(directory).withdraw(kid, time.time())
     say(f"{kid} is withdrawn; {key.kid} ({key.alg}) signs from now on")
     say("what it signed counts nowhere at once with:")
     say(
@@ -66,8 +63,7 @@ def client(file: Path) -> None:
     """Print the public key set of a client of a served gate: for `keys` of its block in the
     gate's settings.
     """
-    with refusing():
-        say_json(ClientKey.made("client", file).jwks())
+    say_json(ClientKey.made("client", file).jwks())
 
 
 @app.command()
@@ -81,11 +77,10 @@ def account(
     """Print the statement by which a service account's old key signs for its new one: for `POST
     /oauth2/key`, within ten minutes.
     """
-    with refusing():
-        key = SigningKey.from_pem(owned("account key", old))
-        ClientKey.made(name, new)
-        fresh = SigningKey.from_pem(owned("account key", new))
-        said = account_key.statement(
-            key, fresh.kid, gate=gate, tenant=tenant, account=name, now=time.time()
-        )
+    key = SigningKey.from_pem(owned("account key", old))
+    ClientKey.made(name, new)
+    fresh = SigningKey.from_pem(owned("account key", new))
+    said = account_key.statement(
+        key, fresh.kid, gate=gate, tenant=tenant, account=name, now=time.time()
+    )
     say(said)

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from agentgate.cli.output import Json, fail, refusing, rows, say, say_json
+from agentgate.cli.output import Json, fail, rows, say, say_json
 from agentgate.errors import ConfigError
 from agentgate.loading.source import ask
 from agentgate.review.draft.draft import Draft, draft, undecided
@@ -51,30 +51,27 @@ def new(  # noqa: PLR0917 - a command's options, given by name
     What nobody has decided yet is marked # DECIDE: in the file and refused until then; # CHECK:
     marks a guess.
     """
-    with refusing():
-        if (langchain is None) == (mcp is None):
-            raise ConfigError(
-                "tools",
-                "both" if mcp else "none",
-                "exactly one of --langchain package.module:tools and --mcp tools.json",
-            )
-        declared = (
-            from_langchain(langchain) if langchain is not None else from_mcp(mcp or Path())
+    if (langchain is None) == (mcp is None):
+        raise ConfigError(
+            "tools",
+            "both" if mcp else "none",
+            "exactly one of --langchain package.module:tools and --mcp tools.json",
         )
-        source = langchain or str(mcp)
-        until = (datetime.now(UTC) + LIFE).date()
-        samples = read_samples(results, [tool.name for tool in declared]) if results else None
-        made = draft(
-            declared,
-            id=id,
-            source=source,
-            owner=owner or person_here(),
-            expires=until,
-            tenant=tenant,
-            results=samples,
-        )
-        path = out or Path("workflows", *id.split(".")).with_suffix(".yaml")
-        tests = write(made, path)
+    declared = from_langchain(langchain) if langchain is not None else from_mcp(mcp or Path())
+    source = langchain or str(mcp)
+    until = (datetime.now(UTC) + LIFE).date()
+    samples = read_samples(results, [tool.name for tool in declared]) if results else None
+    made = draft(
+        declared,
+        id=id,
+        source=source,
+        owner=owner or person_here(),
+        expires=until,
+        tenant=tenant,
+        results=samples,
+    )
+    path = out or Path("workflows", *id.split(".")).with_suffix(".yaml")
+    tests = write(made, path)
     if as_json:
         say_json(_json(made, path, tests))
     else:

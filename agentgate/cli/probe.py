@@ -18,7 +18,7 @@ from typer import Option
 
 from agentgate.cli.commands import ERROR
 from agentgate.cli.exchange import answered, arguments_of, given, key_of, read_file
-from agentgate.cli.output import Json, complain, fail, refusing, rows, say, say_json
+from agentgate.cli.output import Json, complain, fail, rows, say, say_json
 from agentgate.errors import ConfigError
 from agentgate.integrations.exchange import (
     AskedFor,
@@ -55,43 +55,37 @@ def probe(
     as_json: Json = False,
 ) -> None:
     """Attack your own tool server or gate over HTTP; everything must be refused."""
-    with refusing():
-        try:
-            with httpx.Client(trust_env=False) as http:
-                if token:
-                    reached = _reached(url, address)
-                    genuine = _genuine(url, method, token=token, key=key, body=body)
-                    verdicts = list(
-                        carried_out(tool_attacks(genuine, spend=spend), http, reached)
+    try:
+        with httpx.Client(trust_env=False) as http:
+            if token:
+                reached = _reached(url, address)
+                genuine = _genuine(url, method, token=token, key=key, body=body)
+                verdicts = list(carried_out(tool_attacks(genuine, spend=spend), http, reached))
+            else:
+                endpoint = TokenEndpoint(url, key_of(key), address=address)
+                if client is None and spend:
+                    raise ConfigError(
+                        "spend",
+                        True,
+                        "--client, --workflow, --tool and --subject: something to ask for",
                     )
-                else:
-                    endpoint = TokenEndpoint(url, key_of(key), address=address)
-                    if client is None and spend:
-                        raise ConfigError(
-                            "spend",
-                            True,
-                            "--client, --workflow, --tool and --subject: something to ask for",
-                        )
-                    who = Credentials(
-                        client or "probe",
-                        given("subject", subject, url) if client else lambda: _NOBODY,
-                    )
-                    form = endpoint.form(
-                        AskedFor(tool, workflow, arguments_of(args), tenant=tenant), who
-                    )
-                    base = _warmed(endpoint, form)
-                    attacks = gate_attacks(
-                        base, form, endpoint.proof_with, genuine=client is not None, spend=spend
-                    )
-                    verdicts = list(carried_out(attacks, http))
-        except (httpx.HTTPError, ExchangeRefused) as error:
-            fail(f"{url}: cannot be probed: {type(error).__name__}")
-        _tell(
-            verdicts,
-            as_json=as_json,
-            spend=spend,
-            genuine=token is not None or client is not None,
-        )
+                who = Credentials(
+                    client or "probe",
+                    given("subject", subject, url) if client else lambda: _NOBODY,
+                )
+                form = endpoint.form(
+                    AskedFor(tool, workflow, arguments_of(args), tenant=tenant), who
+                )
+                base = _warmed(endpoint, form)
+                attacks = gate_attacks(
+                    base, form, endpoint.proof_with, genuine=client is not None, spend=spend
+                )
+                verdicts = list(carried_out(attacks, http))
+    except (httpx.HTTPError, ExchangeRefused) as error:
+        fail(f"{url}: cannot be probed: {type(error).__name__}")
+    _tell(
+        verdicts, as_json=as_json, spend=spend, genuine=token is not None or client is not None
+    )
 
 
 def _genuine(

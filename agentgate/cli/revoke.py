@@ -24,7 +24,6 @@ from agentgate.cli.output import (
     exit_with,
     fail,
     quiet,
-    refusing,
     rows,
     say,
     say_json,
@@ -116,7 +115,7 @@ def revoke(  # noqa: PLR0917 - a command's options, given by name
     if store == "memory://":
         fail("--store memory:// is this process's own: nothing that runs would notice")
     assert audit and tenant is not None  # noqa: S101, PT018 - as looked at above
-    with refusing(), closing(ready_store(store)) as opened, closing(FileAudit(audit)) as log:
+    with closing(ready_store(store)) as opened, closing(FileAudit(audit)) as log:
         operator = _Operator(opened, log, audit, workflows)
         tenants = operator.meant(tenant, workflows)
         who = by or getpass.getuser()

@@ -30,7 +30,6 @@ from agentgate.cli.output import (
     exit_with,
     fail,
     note,
-    refusing,
     rows,
     say,
     say_json,
@@ -76,28 +75,27 @@ def draft(
     It holds names, public keys, teams, rules and the last day. Nothing is signed, and nothing
     in the workflow directory is touched.
     """
-    with refusing():
-        now = datetime.now(UTC)
-        people = [person_of(text) for text in person or ()]
-        notes: tuple[str, ...] = ()
-        if allowed_signers:
-            listed, notes = people_in(
-                AllowedSigners.parse(read_file(allowed_signers), str(allowed_signers)),
-                now.timestamp(),
-            )
-            people += listed
-        expires = (now + LIFE).date().isoformat()
-        old = _present(directory, expires, now.timestamp())
-        made = with_people(old, people, notes) if old else first_draft(people, expires, notes)
-        try:
-            with out.open("x", encoding="utf-8") as file:
-                file.write(written(made, str(out)))
-        except OSError as error:
-            raise ConfigError(
-                "out",
-                f"{out} ({error.strerror})",
-                "a new file in a folder that can be written (--out)",
-            ) from error
+    now = datetime.now(UTC)
+    people = [person_of(text) for text in person or ()]
+    notes: tuple[str, ...] = ()
+    if allowed_signers:
+        listed, notes = people_in(
+            AllowedSigners.parse(read_file(allowed_signers), str(allowed_signers)),
+            now.timestamp(),
+        )
+        people += listed
+    expires = (now + LIFE).date().isoformat()
+    old = _present(directory, expires, now.timestamp())
+    made = with_people(old, people, notes) if old else first_draft(people, expires, notes)
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(written(made, str(out)))
+    except OSError as error:
+        raise ConfigError(
+            "out",
+            f"{out} ({error.strerror})",
+            "a new file in a folder that can be written (--out)",
+        ) from error
     what = (
         f"version {standing(directory).root.version + 1}, from the root in {directory}"
         if old
@@ -129,39 +127,38 @@ def new(
     An earlier root is kept with its signatures, so that gates which pin it follow. Until enough
     people signed, gates refuse the directory: do this on a branch, and merge what is complete.
     """
-    with refusing():
-        said = read_draft(from_)
-        signer = own_signer(key) if sign_it else None
-        with scratch_copy(directory) as folder:
-            drop_unfinished(folder, replace=replace)
-            old = (
-                (standing(folder).root, allowed_in(Tree(folder)))
-                if ROOT in trust_files(Tree(folder))
-                else None
-            )
-            new_root(
-                folder,
-                said.people,
-                expires=said.expires,
-                rules=said.rules,
-                roles=said.roles,
-                threshold=said.threshold,
-                solo=said.solo,
-                demo=said.demo,
-                signed_commits=said.signed_commits,
-            )
-            made = standing(folder)
-            made.refuse_unsignable()
-            if signer:
-                made.signer(signer.public_key)
-            if old and not as_json:
-                _falls(directory, made.root, allowed_in(Tree(folder)))
-            _accepted(made, accept, as_json=as_json)
-            again = hand_over(folder, old, made.root, signer, time.time()) if old else ()
-            if signer:
-                sign_root(folder, signer)
-            publish(folder, directory, again)
-        state = standing(directory)
+    said = read_draft(from_)
+    signer = own_signer(key) if sign_it else None
+    with scratch_copy(directory) as folder:
+        drop_unfinished(folder, replace=replace)
+        old = (
+            (standing(folder).root, allowed_in(Tree(folder)))
+            if ROOT in trust_files(Tree(folder))
+            else None
+        )
+        new_root(
+            folder,
+            said.people,
+            expires=said.expires,
+            rules=said.rules,
+            roles=said.roles,
+            threshold=said.threshold,
+            solo=said.solo,
+            demo=said.demo,
+            signed_commits=said.signed_commits,
+        )
+        made = standing(folder)
+        made.refuse_unsignable()
+        if signer:
+            made.signer(signer.public_key)
+        if old and not as_json:
+            _falls(directory, made.root, allowed_in(Tree(folder)))
+        _accepted(made, accept, as_json=as_json)
+        again = hand_over(folder, old, made.root, signer, time.time()) if old else ()
+        if signer:
+            sign_root(folder, signer)
+        publish(folder, directory, again)
+    state = standing(directory)
     if again and not as_json:
         say(
             "signed again, since who signed it is not in this root any more: "
@@ -198,17 +195,16 @@ def sign(
 
     You see who and what it names, and what it changes, and type that you accept it.
     """
-    with refusing():
-        signer = own_signer(key)
-        with scratch_copy(directory) as folder:
-            made = standing(folder)
-            if made.wrong:
-                fail(*made.wrong, "Nothing was signed.")
-            made.signer(signer.public_key)
-            _accepted(made, accept, as_json=as_json)
-            written = sign_root(folder, signer)
-            Tree(directory).write(written.name, written.read_bytes())
-        state = standing(directory)
+    signer = own_signer(key)
+    with scratch_copy(directory) as folder:
+        made = standing(folder)
+        if made.wrong:
+            fail(*made.wrong, "Nothing was signed.")
+        made.signer(signer.public_key)
+        _accepted(made, accept, as_json=as_json)
+        written = sign_root(folder, signer)
+        Tree(directory).write(written.name, written.read_bytes())
+    state = standing(directory)
     _tell(state, directory, as_json=as_json)
 
 
@@ -217,9 +213,8 @@ def show(directory: Directory = WORKFLOWS, root: Root = None, as_json: Json = Fa
     """Show people, keys, rules and signatures, who must still sign, and what deserves a second
     look.
     """
-    with refusing():
-        now = time.time()
-        state = standing(directory, root, now)
+    now = time.time()
+    state = standing(directory, root, now)
     if as_json:
         say_json(_json(state, now))
     else:
@@ -233,9 +228,8 @@ def digest(directory: Directory = WORKFLOWS) -> None:
     """Print the digest that gates pin. Put it into their settings, never into the workflow
     directory.
     """
-    with refusing():
-        now = time.time()
-        state = standing(directory)
+    now = time.time()
+    state = standing(directory)
     say(state.root.digest)
     if not _holds(state, now):
         complain(

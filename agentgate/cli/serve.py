@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Option
 
-from agentgate.cli.output import complain, fail, note, quiet, refusing, say
+from agentgate.cli.output import complain, fail, note, quiet, say
 from agentgate.loading.catalog import AHEAD
 
 if TYPE_CHECKING:
@@ -35,20 +35,19 @@ def serve(
         from agentgate.service.settings import ServiceSettings  # noqa: PLC0415 - as above
     except ModuleNotFoundError as error:
         fail(f"{error.name} is not installed: pip install '.[service]' in the clone")
-    with refusing():
-        if check:
-            quiet()
-            read = ServiceSettings.of(settings)
-            read.hooks()
-            Counts(wanted=read.metrics)
-            asyncio.run(_look(read.model_copy(update={"tell": {}})))  # a check tells nobody
-            return
-        if trying:
-            from agentgate.service.trying import made  # noqa: PLC0415 - only here
+    if check:
+        quiet()
+        read = ServiceSettings.of(settings)
+        read.hooks()
+        Counts(wanted=read.metrics)
+        asyncio.run(_look(read.model_copy(update={"tell": {}})))  # a check tells nobody
+        return
+    if trying:
+        from agentgate.service.trying import made  # noqa: PLC0415 - only here
 
-            settings, told = made(trying)
-            complain(*told, colour="")  # standard output stays empty while a gate serves
-        raise typer.Exit(process.serve(ServiceSettings.of(settings), file=settings))
+        settings, told = made(trying)
+        complain(*told, colour="")  # standard output stays empty while a gate serves
+    raise typer.Exit(process.serve(ServiceSettings.of(settings), file=settings))
 
 
 async def _look(settings: ServiceSettings) -> None:

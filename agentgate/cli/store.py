@@ -28,7 +28,6 @@ from agentgate.cli.output import (
     fail,
     note,
     quiet,
-    refusing,
     rows,
     say,
     say_json,
@@ -62,7 +61,7 @@ def list_(
     if not unknown:
         fail("say which calls: --unknown")
     quiet()
-    with refusing(), closing(ready_store(store)) as opened:
+    with closing(ready_store(store)) as opened:
         found = [
             _shown_call(call)
             for call in sorted(_unknown(opened, tenant), key=lambda call: call.redeemed_at)
@@ -95,7 +94,7 @@ def settle(
     quiet()
     if not reason.strip():
         fail("--reason: got nothing, expected how you know")
-    with refusing(), closing(ready_store(store)) as opened:
+    with closing(ready_store(store)) as opened:
         named = [each for each in _unknown(opened, tenant) if call in {_txn(each), each.digest}]
         if len(named) != 1:
             fail(
@@ -184,7 +183,7 @@ def reconcile(
     on.
     """
     quiet()
-    with refusing(), closing(ready_store(store)) as opened, closing(FileAudit(audit[0])) as log:
+    with closing(ready_store(store)) as opened, closing(FileAudit(audit[0])) as log:
         try:
             known = {
                 name: read_history(opened, name)
@@ -217,8 +216,7 @@ def user(
     tenant: Annotated[list[str], Option()],
 ) -> None:
     """Print the ACL of a tool server's store user: what is its own, and nothing else."""
-    with refusing():
-        say(f"ACL SETUSER {name} on >PASSWORD {rules_of(audience, tenant)}")
+    say(f"ACL SETUSER {name} on >PASSWORD {rules_of(audience, tenant)}")
 
 
 @app.command("release-key")
@@ -246,7 +244,7 @@ def release_key(
         "by": {"operator": getpass.getuser()},
         "reason": reason,
     }
-    with refusing(), closing(ready_store(store)) as opened, closing(FileAudit(audit)) as log:
+    with closing(ready_store(store)) as opened, closing(FileAudit(audit)) as log:
         op = ops.change_key(tenant, name_of(account, issuer), key)
         put_on_record(log, "key_change", told)
         history = ask_store(opened, op).history

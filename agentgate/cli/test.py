@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from agentgate.cli.output import WORKFLOWS, Json, choose_form, refusing, render, styled
+from agentgate.cli.output import WORKFLOWS, Json, choose_form, render, styled
 from agentgate.loading.source import below
 from agentgate.review.check.suite import SuiteReport, run_suite, write_cases
 
@@ -24,13 +24,12 @@ def run_cases(
 
     The real engine decides; nothing in the files is executed.
     """
-    with refusing():
-        suites = []
-        for source in below(path):
-            suite = run_suite(source)
-            if proposing and not as_json:
-                suite, written = write_cases(suite)
-                styled(written)
-            suites.append(suite)
-        surveys = [suite.survey() if mutate else None for suite in suites]
+    suites = []
+    for source in below(path):
+        suite = run_suite(source)
+        if proposing and not as_json:
+            suite, written = write_cases(suite)
+            styled(written)
+        suites.append(suite)
+    surveys = [suite.survey() if mutate else None for suite in suites]
     render(SuiteReport(tuple(suites), tuple(surveys), verbose), choose_form(as_json=as_json))
