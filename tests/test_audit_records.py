@@ -20,6 +20,7 @@ from agentgate.audit.schema import VERSION, record_fields, record_types, schema_
 from agentgate.audit.segment import record_bytes
 from agentgate.errors import KeyRefused
 from agentgate.identity.proven import proven_agent, proven_user
+from agentgate.redemption.verifier import RedeemedCall
 from agentgate.values.request import Posture
 from tests.authority import lasting
 from tests.shop import LEE, ORDER, WORKFLOW
@@ -206,3 +207,35 @@ def test_only_the_auditor_opens_what_is_sealed(tmp_path: Path) -> None:
 def test_a_record_without_a_type_stays_as_it_is() -> None:
     assert record_bytes({"id": 1}) == b'{"id":1}'
     assert record_bytes({"type": "x"}) == b'{"type":"x","v":3}'
+
+
+RECORDS = ROOT / "tests" / "vectors" / "call-records.jsonl"
+# What is another in each run: ids, times, digests, marks, what is sealed; and where the workflow lies.
+VARYING = (
+    (r"\b(run|txn)_[\w-]{24,32}", r"\1_*"),
+    (r"\b[0-9a-f]{32,64}\b(\.\d+ \d+)?", "*"),
+    (r'("(?:time|expires_at|seconds)":)[\d.]+', r"\g<1>0"),
+    (r'("sealed":)"[^"]+"', r'\1"*"'),
+    (r'"[^"]*/refund.yaml:', '"refund.yaml:'),
+)
+
+
+def test_the_records_of_a_call_keep_their_bytes(gate: Gate) -> None:
+    for amount in ("39.90", "150.00", "450.00"):
+        story(gate, amount)
+    run = gate.open_run("shop.refund", tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
+    assert isinstance(run.authorize("nothing", {}, tool_call_id="none"), Deny)
+    performed = run.perform("orders.get", ORDER, tool_call_id="look")
+    assert isinstance(performed, RedeemedCall)
+    with performed:
+        performed.record_result({"total": "39.90", "currency": "EUR", "customer": "cus_8"})
+    again = run.perform("orders.get", ORDER, tool_call_id="again")
+    assert isinstance(again, RedeemedCall)
+    with again:
+        pass
+    log = gate._audit
+    assert isinstance(log, MemoryAudit)
+    text = "".join(f"{data.decode()}\n" for _, data in log._kept)
+    for varying, fixed in VARYING:
+        text = re.sub(varying, fixed, text)
+    assert text == RECORDS.read_text(), "a record's bytes changed: auditors read them, so is that meant?"
