@@ -28,10 +28,10 @@ _AT_MOST = f"at most {MAX_BYTES} bytes"
 _MAX_INT = 2**53 - 1
 _MAX_FIELD = 300  # characters of a path in an error; a key may be as long as the value
 _MIN_PLAIN = 1e-3
-_SIMPLE = frozenset({str, bool, type(None)})
-_TEXT = frozenset({str})
+_SIMPLE = frozenset({str, int, bool, type(None)})
 _SORTED = (
     orjson.OPT_SORT_KEYS
+    | orjson.OPT_STRICT_INTEGER
     | orjson.OPT_PASSTHROUGH_SUBCLASS
     | orjson.OPT_PASSTHROUGH_DATACLASS
     | orjson.OPT_PASSTHROUGH_DATETIME
@@ -39,30 +39,27 @@ _SORTED = (
 
 
 def _is_plain(value: Any, depth: int) -> bool:
-    """True only where nothing is to be refused and orjson's sorted output is RFC 8785's, if
+    """True only where orjson's sorted output, which it has given already, is RFC 8785's, if
     keys are ASCII. False proves nothing.
+
+    It has refused keys that are no text (or of a subclass), and integers beyond 2^53.
     """
     kind = type(value)
-    if kind is dict or kind is list or kind is tuple:
-        if depth >= MAX_DEPTH:
-            return False
-        if kind is dict:
-            if not _TEXT.issuperset(map(type, value)):
-                return False
-            value = value.values()
-        if _SIMPLE.issuperset(map(type, value)):
-            return True
-        for item in value:  # noqa: SIM110 - a generator costs as much as the check
-            if type(item) not in _SIMPLE and not _is_plain(item, depth + 1):
-                return False
-        return True
-    if kind is int:
-        return -_MAX_INT <= value <= _MAX_INT  # type: ignore[no-any-return]  # an int by now
+    if kind is dict:
+        value = value.values()
     # both write the shortest decimal; they differ in whole numbers (1.0) and in where exponents
     # begin
-    if kind is float:
+    elif kind is float:
         return _MIN_PLAIN <= abs(value) <= _MAX_INT and not value.is_integer()
-    return kind in _SIMPLE
+    elif kind is not list and kind is not tuple:
+        return kind in _SIMPLE
+    if depth >= MAX_DEPTH:
+        return False
+    if not _SIMPLE.issuperset(map(type, value)):
+        for item in value:
+            if type(item) not in _SIMPLE and not _is_plain(item, depth + 1):
+                return False
+    return True
 
 
 def _validate(value: Any, field: str, depth: int, counted: Iterator[int]) -> None:
@@ -72,8 +69,6 @@ def _validate(value: Any, field: str, depth: int, counted: Iterator[int]) -> Non
     kind = type(value)
     if next(counted) > MAX_BYTES:  # each takes a byte at least
         raise CanonicalError(field, "a value behind as many others", _AT_MOST)
-    if kind in _SIMPLE:
-        return
     if kind is int:
         if not -_MAX_INT <= value <= _MAX_INT:
             raise CanonicalError(
@@ -86,6 +81,8 @@ def _validate(value: Any, field: str, depth: int, counted: Iterator[int]) -> Non
             raise CanonicalError(field, "another number", "a finite number")
         if abs(value) > _MAX_INT:
             raise CanonicalError(field, "a larger number", "a number within 2^53")
+    elif kind in _SIMPLE:
+        return
     elif depth >= MAX_DEPTH:
         raise CanonicalError(
             field, f"nesting deeper than {MAX_DEPTH}", f"at most {MAX_DEPTH} levels"
