@@ -27,16 +27,17 @@ MORE = object()  # the reply is not complete yet: read on
 
 def pack(*args: str | bytes | int) -> bytes:
     """One command as an array of bulk strings."""
-    lines = [f"*{len(args)}"]  # one character per byte, and one conversion at the end
-    for arg in args:
-        if type(arg) is str:
-            text = arg if arg.isascii() else arg.encode().decode("latin-1")
-        elif isinstance(arg, bytes):
-            text = arg.decode("latin-1")
-        else:
-            text = f"{arg:d}"
-        lines += f"${len(text)}", text
-    return "\r\n".join((*lines, "")).encode("latin-1")
+    texts = [arg if type(arg) is str and arg.isascii() else _spelled(arg) for arg in args]
+    return "".join(
+        [f"*{len(args)}\r\n", *[f"${len(text)}\r\n{text}\r\n" for text in texts]]
+    ).encode("latin-1")
+
+
+def _spelled(arg: str | bytes | int) -> str:
+    """One character per byte, so that a command is converted once."""
+    if isinstance(arg, int):
+        return f"{arg:d}"
+    return (arg.encode() if isinstance(arg, str) else arg).decode("latin-1")
 
 
 class Reply:
@@ -110,10 +111,23 @@ class Reply:
             elif kind == _ARRAY:
                 count = int(line)
                 if count > 0:
-                    unfilled.append(([], count))
-                    start = after
-                    continue
-                value = [] if count == 0 else None
+                    parts = (
+                        buffer[after:].split(b"\r\n", 2 * count)
+                        if buffer.startswith(b"$", after)
+                        else []
+                    )
+                    texts = parts[1 : 2 * count : 2]
+                    if len(parts) <= 2 * count or parts[0:-1:2] != [
+                        b"$%d" % len(text) for text in texts
+                    ]:
+                        unfilled.append(([], count))
+                        start = after
+                        continue
+                    # nothing but bulk strings, all there
+                    value = texts
+                    after = len(buffer) - len(parts[-1])
+                else:
+                    value = [] if count == 0 else None
             elif kind == _INTEGER:
                 value = int(line)
             elif kind == _STRING:

@@ -37,6 +37,8 @@ from agentgate.stores._where import Where
 from agentgate.stores._wire import Wire
 
 _key_patterns = re.compile(r"(?:%[RW]+)?~[^' )]+").findall
+# seconds that a socket's deadline may be late: each change of it is a call to the kernel
+_EXACT = 0.001
 _BLOCKING = {
     "tcp": blocking.Connection,
     "tls": blocking.SSLConnection,
@@ -74,12 +76,14 @@ class _Connection:
         try:
             request = next(dialogue)
             while True:
-                line.settimeout(time_left(deadline))
+                given = time_left(deadline)
+                line.settimeout(given)
                 line.sendall(request)
                 reply = Reply()
                 value = MORE
                 while value is MORE:
-                    line.settimeout(time_left(deadline))
+                    if given - (left := time_left(deadline)) > _EXACT:
+                        line.settimeout(given := left)
                     value = reply.feed(line.recv(65536))
                 request = dialogue.send(value)
         except StopIteration as done:
