@@ -110,8 +110,8 @@ end
 
 -- Mark a call redeemed; `known` is who redeemed it before, with what outcome, how often, and the revision of the records. One that runs again:
 -- its first facts stand, with their time, and once done it stays done. Returns the revision, and when.
-local function redeem_call(burns, digest, jti, attempt, known)
-  local rev, runs, at, outcome = digits(tonumber(known[4] or '0') + 1), digits(tonumber(known[3] or '0') + 1), digits(now_ms()), ''
+local function redeem_call(burns, digest, jti, attempt, known, now)
+  local rev, runs, at, outcome = digits(tonumber(known[4] or '0') + 1), digits(tonumber(known[3] or '0') + 1), digits(now), ''
   if known[1] then
     if redis.call('HEXISTS', burns, digest .. ':facts') == 1 then
       at = redis.call('HGET', burns, digest .. ':at')

@@ -56,5 +56,5 @@ if minted_jti ~= ARGV[4] or known[1] == ARGV[4] then
   return {KEYS[1], 'used', '', ''}
 end
 
-redeem_call(own, digest, ARGV[4], ARGV[6], known)
+redeem_call(own, digest, ARGV[4], ARGV[6], known, now_ms())
 return {KEYS[1], 'ok', minted[2], minted[3] == '1' and '' or raise_history(KEYS[3], gen, before)}

@@ -24,7 +24,8 @@ end
 
 -- The limits. One with a name counts this run only, as a field of the run's hash; one without has a hash of its own, and a sorted set of what
 -- is reserved, by expiry. What a call took ("amount bucket audience") is a field of the run for as long as it counts.
-local limits, asked, shares, place = {}, {'rev', 'closed', 'ends', 'kept', 'opened', 'due', 'form', 'audiences', 'clock'}, {}, 1 + #KEYS
+local asked = {'rev', 'closed', 'ends', 'kept', 'opened', 'due', 'form', 'audiences', 'clock', 'fence', 'locked'}
+local limits, shares, place, first = {}, {}, 1 + #KEYS, #asked
 for i = 1, tonumber(ARGV[11]) do
   place = place - (ARGV[16 + 4 * i] == '' and 2 or 0)
 end
@@ -58,8 +59,8 @@ end
 if run[2] then
   return refuse('closed', run[2] == 'denials' and 'denials' or '')
 end
-local fence, lock = ARGV[#ARGV], call('HMGET', KEYS[2], 'fence', 'locked')
-if ARGV[8] ~= '1' and fence ~= (lock[1] or '') and (fence ~= '' or tonumber(lock[2]) > now) then
+local fence = ARGV[#ARGV]
+if ARGV[8] ~= '1' and fence ~= (run[10] or '') and (fence ~= '' or tonumber(run[11]) > now) then
   return refuse('locked') -- another resume of the conversation has it, or had it after this one
 end
 if not run[7] ~= not audience then
@@ -204,7 +205,7 @@ end
 -- Of this run: what it reserved is one sorted set, of calls and limits.
 local expiry, reserved = now + ttl, prefix .. 'reserved:' .. ARGV[7]
 local function sum_run()
-  local at, over = 9, false
+  local at, over = first, false
   for i, limit in ipairs(limits) do
     if not limit.times then
       at, limit.own = at + 1, tonumber(string.match(taken[i] or '0', '^%d+'))
@@ -214,7 +215,7 @@ local function sum_run()
   return over
 end
 local over = sum_run()
-if totals > 9 and is_due(run[6]) then
+if totals > first and is_due(run[6]) then
   settle(KEYS[2], reserved, over and MANY or SOME, function(name)
     return ARGV[7], {total = 'total:' .. name, share = ':run:' .. name .. ':share', every = 0}
   end)
@@ -373,7 +374,7 @@ end
 call('HSET', KEYS[2], unpack(fields))
 local counts, revision, when = attempt and not free, '', ''
 if attempt then
-  local rev, redeemed_at = redeem_call(burns, digest, ARGV[6], attempt, {said[5], said[3], said[4], said[1]})
+  local rev, redeemed_at = redeem_call(burns, digest, ARGV[6], attempt, {said[5], said[3], said[4], said[1]}, now)
   redemptions = counts and raise_history(KEYS[4], gen, redemptions) or redemptions
   records[#records + 1] = not listed and burns or nil
   revision, when = run[1] .. '.' .. revisions(records, burns, rev) .. '.' .. gen, redeemed_at
