@@ -178,10 +178,10 @@ def test_an_earlier_null_is_no_origin_and_steers_nothing() -> None:
     for given, asked in (({"query": None}, True), ({}, True), ({"query": "strangers"}, False)):
         call = EarlierCall("c1", "find", given, ({"id": "A-1"},), named=False, redeemed_at=0.0)
         earlier = Earlier((call,), {"find": tool}, scene.run.prompt)
-        assert earlier.answers[0].asked_by_user() is asked
+        assert earlier.of("find")[0].asked_by_user() is asked
     null = EarlierCall("c1", "find", {"query": None}, ({"id": "A-1"},), named=False, redeemed_at=0.0)
     plain = Earlier((null,), {"find": replace(tool, args={"query": Rule("query", 1, text=40, optional=True)})}, scene.run.prompt)
-    assert not plain.answers[0].asked_by_user()
+    assert not plain.of("find")[0].asked_by_user()
 
 
 # --- at a gate ---------------------------------------------------------------------------------------------------------------

@@ -268,11 +268,11 @@ def test_a_value_that_is_no_whole_number_is_a_choice() -> None:
     for size, asked in ((3, True), (2, False), ("3", False), (3.0, False), (True, False), (None, False)):
         call = EarlierCall("c", "history", {"top": size}, (dict(RENT), {**GYM, PAGE: 2}), named=False, redeemed_at=0.0)
         earlier = Earlier((call,), workflow.tools, prompt)
-        assert earlier.answers[0].asked_by_user() is asked, size
-        assert earlier.answers[0].asked_by_user(frozenset()) is asked, size
+        assert earlier.of("history")[0].asked_by_user() is asked, size
+        assert earlier.of("history")[0].asked_by_user(frozenset()) is asked, size
     cut = EarlierCall("c", "history", {"top": 9}, ({**RENT, CUT: True, PAGE: 2},), named=False, redeemed_at=0.0)
     source = workflow.tools["pay"].args["to"].sources[1]
-    assert Earlier((cut,), workflow.tools, prompt).answers[0].origins(source)[0] is None
+    assert Earlier((cut,), workflow.tools, prompt).of("history")[0].origins(source)[0] is None
 
 
 # --- loading, reviewing --------------------------------------------------------------------------------------------------------

@@ -333,10 +333,7 @@ class Earlier:
         self.tools = tools
         self.prompt = prompt
         self.user = user
-        self.answers = tuple([Answer(call, self) for call in calls])
-        self._by_tool: dict[str, list[Answer]] = {}
-        for answer in self.answers:
-            self._by_tool.setdefault(answer.tool, []).append(answer)
+        self._answers: dict[str, list[Answer]] = {}
         self._numbers: dict[tuple[Sources, str, str], frozenset[Number]] = {}
 
     @classmethod
@@ -357,7 +354,12 @@ class Earlier:
 
     def of(self, tool: str) -> list[Answer]:
         """The redeemed calls of one tool, oldest first."""
-        return self._by_tool.get(tool, [])
+        known = self._answers.get(tool)
+        if known is None:  # one list for all threads: answers are compared by identity
+            known = self._answers.setdefault(
+                tool, [Answer(call, self) for call in self.calls if call.tool == tool]
+            )
+        return known
 
     def standing(self, rule: Rule) -> Sources:
         """The facts among a rule's origins that stand for the user's words where they count: a
