@@ -35,8 +35,8 @@ from agentgate.gate.denial import deny
 from agentgate.gate.holds.release import find_release
 from agentgate.gate.minting import Minting, Release
 from agentgate.gate.observing import observe
-from agentgate.gate.state import ENDED, after_call, run_state
-from agentgate.gate.view import Settled, View
+from agentgate.gate.state import ENDED, run_state
+from agentgate.gate.view import Begun, Seen, Settled, View
 from agentgate.identity.connection import Connection
 from agentgate.redemption.outcome import not_run
 from agentgate.redemption.steps import record_redemption
@@ -68,10 +68,13 @@ _ELSEWHERE = Failure(
 )
 
 
+Deciding = Generator[Step, Any, tuple[Settled, Seen]]
+
+
 # --- one call ---------------------------------------------------------------------------------
 def authorize(
     view: View, call: Call, connection: Connection | None, *, redeems: bool
-) -> Generator[Step, Any, tuple[Settled, RunState]]:
+) -> Deciding:
     """`decided_on`, in a span."""
     steps = decided_on(view, call, connection, redeems=redeems)
     if view.core.tracing is None:
@@ -102,7 +105,7 @@ def _ended(decision: Settled | Performed | None) -> tuple[Mapping[str, str | int
 
 def decided_on(
     view: View, call: Call, connection: Connection | None, *, redeems: bool
-) -> Generator[Step, Any, tuple[Settled, RunState]]:
+) -> Deciding:
     """Decide one call and, only if everything holds, mint its token; a refusal is a value. Also
     returns the freshest state of the run.
 
@@ -155,8 +158,8 @@ def decided_on(
                 observe(core, versions, state, case, answer)
             if isinstance(decision, Performed):
                 done, record, revision = decision
-                return done, after_call(
-                    state, record, revision, versions.opened, core.readings
+                return done, Begun(
+                    state, record, revision, versions.opened
                 ) if revision else state
             if decision is not None:
                 return decision, state

@@ -5,6 +5,7 @@ lives.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from agentgate.decision.answer import Allow, Decision, Deny, StepUp
 from agentgate.gate.core import Core
@@ -21,12 +22,27 @@ Settled = Decision | Redemption
 _REMEMBERED = 32  # refused calls that a handle can still explain by their id
 
 
+class Begun(NamedTuple):
+    """A run in which nothing but this call came after a state, and has not ended: how the store
+    has it, and the run's revision with it.
+    """
+
+    state: RunState
+    call: ops.CallRecord
+    revision: str
+    workflow: Workflow
+
+
+Seen = RunState | Begun
+
+
 @dataclass(slots=True)
 class View:
     """See the module. The state is good enough to allow, and for nothing else.
 
     Attributes:
-        behind: a token was issued since `state` was read.
+        seen: the run as it was seen last; `state` also has the call that is under way.
+        behind: a token was issued since it was read.
         certificate: thumbprint of the certificate by which the agent that asks proved itself;
             empty: by other means. Where it shows no key of its own, its tokens are bound to it
             (RFC 8705 section 3).
@@ -36,13 +52,25 @@ class View:
     """
 
     core: Core
-    state: RunState
+    seen: Seen
     behind: bool = False
     refused: dict[str, tuple[Call, Deny | StepUp]] = field(default_factory=dict)
     unspent: dict[str, str] = field(default_factory=dict)
     certificate: str = ""
     _key: RunKey | None = None
     _templates: dict[str, TokenTemplate] = field(default_factory=dict)
+
+    @property
+    def state(self) -> RunState:
+        """The run as it was seen last."""
+        seen = self.seen
+        if isinstance(seen, Begun):  # most calls end before anybody asks
+            seen = self.seen = after_call(*seen, self.core.readings)
+        return seen
+
+    @state.setter
+    def state(self, state: RunState) -> None:
+        self.seen = state
 
     @property
     def key(self) -> RunKey:
@@ -96,8 +124,11 @@ class View:
         """Take how a call of this handle ended; where anything else happened meanwhile, the run
         is read again before the next.
         """
-        state = self.state
-        if state.revision == f"{reply.before}.{call.gen}":
+        seen = self.seen
+        if not (isinstance(seen, Begun) and seen.call is call):
+            seen = self.state
+        if seen.revision == f"{reply.before}.{call.gen}":
+            state = seen.state if isinstance(seen, Begun) else seen
             ended = replace(call, outcome=outcome, facts=facts or None)
             self.state = after_call(
                 state, ended, f"{reply.after}.{call.gen}", workflow, self.core.readings
@@ -105,12 +136,12 @@ class View:
         else:
             self.behind = True
 
-    def take(self, call: Call | Deny, decision: Settled, state: RunState) -> Settled:
+    def take(self, call: Call | Deny, decision: Settled, seen: Seen) -> Settled:
         """Keep the freshest state, and a call that was refused or held; returns the
         decision.
         """
         against = decision if isinstance(decision, Deny | StepUp) else None
-        self.state = state
+        self.seen = seen
         self.behind = isinstance(decision, Allow)
         if isinstance(call, Call) and against is not None:
             self.refused.pop(call.id, None)
