@@ -40,6 +40,7 @@ from agentgate.stores.history import History
 from agentgate.token.keys import KeyRing
 from agentgate.values.canonical import canonical
 from agentgate.values.entities import NUMERIC
+from agentgate.values.once import once
 from agentgate.values.refusal import Failure, Reason, RunRefused, told
 from agentgate.values.request import Agent, Call, Header, RunState, Surroundings
 from agentgate.values.value_class import value_class
@@ -186,15 +187,17 @@ class Core:
         )
 
 
-def stamp(kind: str, header: Header, **more: object) -> Record:
-    """An audit record with who, where and which workflow; never a prompt, a token or a raw
-    argument.
+_NOTHING: Mapping[str, object] = {}
+
+
+def stamp(
+    kind: str, header: Header, known: Mapping[str, object] = _NOTHING, /, **more: object
+) -> Record:
+    """An audit record with who, where and which workflow, and what is `known`; never a prompt,
+    a token or a raw argument.
     """
-    who = header.memo.get("who") or header.memo.setdefault("who", _who(header))
-    return Record(
-        {"type": kind, "time": round(time.time(), 6), **who, **more},
-        refusal=bool(more.get("reasons")),
-    )  # or a hold
+    body = {**known, "type": kind, "time": round(time.time(), 6), **_who(header), **more}
+    return Record(body, refusal=bool(more.get("reasons")))  # or a hold
 
 
 def subjects_of(header: Header, tool: str = "") -> ops.Subjects:
@@ -213,6 +216,7 @@ def refuse_run(header: Header, refused: tuple[Failure, ...]) -> Flow:
     raise RunRefused(refused, header.id)
 
 
+@once
 def _who(header: Header) -> dict[str, object]:
     """What every record of a run says of it."""
     return {
@@ -252,8 +256,7 @@ def decided(
         "tool_call_id": call.id,
         "arguments_digest": call.arguments_digest,
     }
-    record = stamp("decision", header, decision=answer, **of_call, **more)
-    return record._replace(body={**known, **record.body})
+    return stamp("decision", header, known, decision=answer, **of_call, **more)
 
 
 def surroundings(

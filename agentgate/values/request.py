@@ -16,6 +16,7 @@ from typing import Any, Literal, final
 from agentgate.errors import CanonicalError, IdentityRefused
 from agentgate.values.canonical import canonical, digest, parse
 from agentgate.values.identities import checked_name, name_of, person
+from agentgate.values.once import once
 from agentgate.values.turns import split_turns
 from agentgate.values.value_class import value_class
 
@@ -249,6 +250,7 @@ class Header:
     memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
+    @once
     def ends(self) -> float:
         """POSIX seconds from which nothing is minted: the end of the run, or of the first
         credential before that.
