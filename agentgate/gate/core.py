@@ -44,9 +44,9 @@ from agentgate.values.once import once
 from agentgate.values.refusal import Failure, Reason, RunRefused, told
 from agentgate.values.request import Agent, Call, Header, RunState, Surroundings
 from agentgate.values.value_class import value_class
-from agentgate.workflow.model import Workflow
+from agentgate.workflow.model import Tool, Workflow
 from agentgate.workflow.nested import root
-from agentgate.workflow.rule import Rule
+from agentgate.workflow.rule import MODEL, PROMPT, USER, Rule
 
 if TYPE_CHECKING:
     from agentgate.approvals.opening import Other
@@ -346,7 +346,7 @@ def seen(core: Core, versions: Versions, case: Case, made: str) -> dict[str, obj
     """
     run = case.run
     call = case.call
-    form = _form_of(core, case)
+    form = ToolForm() if case.tool is None else form_of(core, case.workflow, case.tool)
     known: dict[str, object] = {
         "turns": len(run.turns),
         "calls": len(run.calls),
@@ -390,19 +390,17 @@ class ToolForm(NamedTuple):
         conditions, keys: what each call must meet, and how that is named.
         args: each declared argument, its rules, whether it may be left out as null, and whether
             no record shows it.
+        alone: they only read, and are decided as if the run had no other calls.
     """
 
     conditions: tuple[Condition, ...] = ()
     keys: tuple[str, ...] = ()
     args: tuple[tuple[str, tuple[Rule, ...], bool, bool], ...] = ()
+    alone: bool = False
 
 
-def _form_of(core: Core, case: Case) -> ToolForm:
+def form_of(core: Core, workflow: Workflow, tool: Tool) -> ToolForm:
     """The form of a tool's records, made once."""
-    workflow = case.workflow
-    tool = case.tool
-    if tool is None:
-        return ToolForm()
     name = workflow.digest, tool.name
     if (form := core.forms.get(name)) is None:
         listed = tuple(
@@ -420,9 +418,19 @@ def _form_of(core: Core, case: Case) -> ToolForm:
             for each, inside in rules.items()
         ]
         form = core.forms[name] = ToolForm(
-            listed, tuple([each.key for each in listed]), tuple(args)
+            listed, tuple([each.key for each in listed]), tuple(args), stands_alone(tool)
         )
     return form
+
+
+def stands_alone(tool: Tool) -> bool:
+    """Whether its calls only read, and no earlier call matters to their decision: whatever may
+    refer to one is none of these origins.
+    """
+    rules = tool.args.values()
+    origins = {source for rule in rules for source in (*rule.sources, *(rule.entities or ()))}
+    bound = tool.sequence or tool.step_ups or any(rule.at_most for rule in rules)
+    return tool.effect == "read" and not bound and origins <= {PROMPT, USER, MODEL}
 
 
 def _met(form: ToolForm, case: Case) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from agentgate.errors import (
     StoreUnavailable,
     TokenRefused,
 )
-from agentgate.gate.core import Core, read, seen, surroundings
+from agentgate.gate.core import Core, form_of, read, seen, surroundings
 from agentgate.gate.denial import deny
 from agentgate.gate.holds.release import find_release
 from agentgate.gate.minting import Minting, Release
@@ -113,13 +113,16 @@ def decided_on(
 
     A cached state is good enough to allow (the mint script compares its revision), never to
     deny or to ask a person. Where it is probably behind (a token of this run was issued, and
-    will have been redeemed), it is read first, which saves a mint in vain.
+    will have been redeemed), it is read first, which saves a mint in vain; not for a call to
+    whose decision no other matters.
     """
     core = view.core
     state = view.state
-    header = view.state.header
+    behind = view.behind
+    header = state.header
+    apart = (behind or not redeems) and is_alone(core, header, call.tool)
     # another handle may have renewed it
-    fresh = view.behind or (
+    fresh = (behind and not apart) or (
         header.ends <= (now := time.time())
         and (now < header.expires_at or header.conversation != "")
     )
@@ -145,7 +148,9 @@ def decided_on(
             decision: Decision | Performed | str | None = None
             if isinstance(answer, Eligible) and (fresh or not answer.holds):
                 name, said = _told(view, call) if core.tracing is not None else ("", {})
-                minting = Minting.of(view, versions, case, answer, jti=jti, redeems=redeems)
+                minting = Minting.of(
+                    view, versions, case, answer, jti=jti, redeems=redeems, apart=apart
+                )
                 steps = _settle(minting, fresh=fresh, performs=redeems and minting.stays)
                 decision = yield from spanned(core.tracing, f"mint {name}", said, steps, _ended)
             elif isinstance(answer, Deny) and (fresh or Reason.OVERLOAD in answer.reasons):
@@ -190,6 +195,21 @@ def decided_on(
             )
         ), state
     return (yield from deny(core, header, call, failures, named)), state
+
+
+def is_alone(core: Core, header: Header, name: str) -> bool:
+    """Whether a tool's calls are decided, under the one version that there is, whatever other
+    calls the run has (`form_of`).
+    """
+    versions = core.in_force.known(header)
+    if (
+        versions is None
+        or versions.newer is not None
+        or core.catalog.observed
+        or name not in versions.opened.tools
+    ):
+        return False
+    return form_of(core, versions.opened, versions.opened.tools[name]).alone
 
 
 def _waiting(core: Core, state: RunState, call: Call) -> Flow:

@@ -86,6 +86,7 @@ class Minting(NamedTuple):
         acts: the tool does not only read.
         audience: under which the store records the call; empty in a run from before servers'
             records had keys of their own.
+        revision: what it was decided on; without the other calls where they do not matter.
     """
 
     view: View
@@ -103,6 +104,7 @@ class Minting(NamedTuple):
     ttl: int
     acts: bool
     audience: str
+    revision: str
 
     @classmethod
     def of(
@@ -114,9 +116,11 @@ class Minting(NamedTuple):
         *,
         jti: str,
         redeems: bool,
+        apart: bool,
     ) -> Minting:
-        """Of a call that was decided on; where it `redeems`, too, of all records with its `jti`
-        the last one counts.
+        """Of a call that was decided on, `apart` from all others or not.
+
+        Where it `redeems`, too, of all records with its `jti` the last one counts.
 
         Raises:
             KeyRefused: there is no key of the run.
@@ -159,6 +163,7 @@ class Minting(NamedTuple):
             ttl=min(workflow.token.ttl, int(header.ends) - now),
             acts=acts,
             audience=template.shared.aud if state.owned else "",
+            revision=state.revision if not apart else ops.without_calls(state.revision),
         )
 
     @property
@@ -297,7 +302,7 @@ class Minting(NamedTuple):
             ops.MintRequest(
                 tenant=header.tenant,
                 run=header.id,
-                revision=self.case.run.revision,
+                revision=self.revision,
                 call_digest=self.digest,
                 head=head,
                 jti=self.jti,

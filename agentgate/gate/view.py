@@ -141,8 +141,8 @@ class View:
         decision.
         """
         against = decision if isinstance(decision, Deny | StepUp) else None
+        self.behind = isinstance(decision, Allow) or (self.behind and seen is self.seen)
         self.seen = seen
-        self.behind = isinstance(decision, Allow)
         if isinstance(call, Call) and against is not None:
             self.refused.pop(call.id, None)
             self.refused[call.id] = (call, against)

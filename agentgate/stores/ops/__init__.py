@@ -27,6 +27,7 @@ from agentgate.stores.ops.call import (
     mint,
     record_outcome,
     record_result,
+    without_calls,
 )
 from agentgate.stores.ops.checkpoint import keep_checkpoint, read_checkpoints
 from agentgate.stores.ops.hold import (

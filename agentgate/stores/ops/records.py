@@ -87,7 +87,7 @@ class MintRequest(NamedTuple):
     Attributes:
         audience: the tool server's, under which the call is recorded; empty in a run from
             before such records (`RunRecord.owned`).
-        revision: the `RunRecord.revision` on which the gate decided.
+        revision: the `RunRecord.revision` on which the gate decided, or `without_calls`.
         head: JSON for the call's record, returned by the burn.
         jti: fresh id of the token (at least 128 random bits).
         binding: SHA-256 hex of call digest, audience and sender key.
@@ -151,7 +151,7 @@ class MintReply(NamedTuple):
         counted: the call was redeemed with it, and its redemption is in the count of
             `redemptions`.
         revision: of a call that was redeemed, the run's from now on: as the gate knew it, with
-            this call.
+            this call; empty: it had other calls, too.
         redeemed_at: of a call that was redeemed, POSIX seconds.
     """
 

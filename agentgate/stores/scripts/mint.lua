@@ -116,9 +116,10 @@ if lost and not free then
   return refuse('outcome_unknown', 'lost')
 end
 
--- (4) decided on exactly this state of the run, in this lineage of the store
+-- (4) decided on exactly this state of the run, in this lineage of the store; its calls ("-") do not matter to every decision
 local records = records_of(KEYS[2], run[7], run[8])
-if run[1] .. '.' .. revisions(records, burns, said[1]) .. '.' .. gen ~= ARGV[5] then
+local known = run[1] .. '.' .. revisions(records, burns, said[1]) .. '.' .. gen == ARGV[5]
+if not known and run[1] .. '.-.' .. gen ~= ARGV[5] then
   return refuse('stale')
 end
 
@@ -377,7 +378,7 @@ if attempt then
   local rev, redeemed_at = redeem_call(burns, digest, ARGV[6], attempt, {said[5], said[3], said[4], said[1]}, now)
   redemptions = counts and raise_history(KEYS[4], gen, redemptions) or redemptions
   records[#records + 1] = not listed and burns or nil
-  revision, when = run[1] .. '.' .. revisions(records, burns, rev) .. '.' .. gen, redeemed_at
+  revision, when = known and run[1] .. '.' .. revisions(records, burns, rev) .. '.' .. gen or '', redeemed_at
 end
 return {KEYS[1], 'ok', gen, spend and 'spent' or '', lost and '' or before, lost and '' or redemptions, stands, counts and '1' or '', revision,
   when}

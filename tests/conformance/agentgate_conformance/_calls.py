@@ -135,6 +135,17 @@ class Calls(Suite):
             assert not record.since
             assert len(record.calls) == 1
 
+    def test_a_mint_to_which_no_other_call_matters_is_stale_where_anything_else_changed(self, book: Book) -> None:
+        apart = ops.without_calls(book.read().revision)
+        book.burn(book.minted(2)[1])
+        book.result(2)
+        assert book.mint(book.request(revision=apart)).kind == "ok"
+        run, _, history = apart.split(".")
+        others = (f"{run}.-.{'0' * 40}", f"{int(run) + 1}.-.{history}", f"{run}-.{history}", f"-.-.{history}", f"{run}.-")
+        assert {book.mint(book.request(3, revision=other)).kind for other in others} == {"stale"}
+        assert book.ask(ops.add_turn(book.tenant, book.run, "no, wait", harmless_after=1)) == "ok"
+        assert book.mint(book.request(3, revision=apart)).kind == "stale"
+
     def test_a_mint_decided_in_another_history_is_stale(self, book: Book) -> None:
         run, calls, history = book.read().revision.split(".")
         other = f"{run}.{calls}.{history[::-1] if history != history[::-1] else '0' * 40}"

@@ -196,6 +196,13 @@ class Performances(Suite):
                 assert (told.after, read.lineage) == (book.read().revision[:-41], book.read().lineage)
                 assert {each.facts for each in book.read().calls if each.digest == request.call_digest} == {b'[{"a":1}]'}
 
+    def test_nothing_is_told_of_a_run_whose_other_calls_did_not_matter(self, book: Book) -> None:
+        apart = ops.without_calls(book.read().revision)
+        assert book.mint(book.request(2, attempt=ATTEMPT)).kind == "ok"
+        reply = book.mint(book.request(read=True, attempt=ATTEMPT, revision=apart))
+        assert (reply.kind, reply.revision) == ("ok", "")
+        assert len(book.read().calls) == 2
+
     def test_facts_stand_with_their_outcome_and_only_once(self, book: Book) -> None:
         request = book.request(attempt=ATTEMPT)
         assert book.mint(request).kind == "ok"
