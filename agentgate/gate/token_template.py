@@ -61,54 +61,29 @@ class TokenTemplate:
         )
 
     def claims(
-        self,
-        call: Call,
-        *,
-        iat: int,
-        ttl: int,
-        jti: str,
-        gen: str,
-        intent: str,
-        made: str,
-        cnf_jkt: str | None = None,
-        cnf_x5t: str | None = None,
-        releases: tuple[str, ...] = (),
-        approver: str = "",
-        head_digest: str = "",
+        self, call: Call, *, made: str, ttl: int, approver: str = "", iat: int, **more: Any
     ) -> MintClaims:
         """The claims of the call's token.
 
         Args:
             call: the call that was decided on.
-            iat: POSIX seconds.
-            ttl: lifetime in seconds.
-            jti: a fresh `agentgate.token.mint.new_jti`.
-            gen: the lineage in the mint script's reply.
-            intent: the intent it is minted for.
             made: its call digest.
-            cnf_jkt: thumbprint of the presenter's key; None: none is named.
-            cnf_x5t: of the presenter's certificate; None: none is named.
-            releases: ids of the holds whose release it used.
+            ttl: lifetime in seconds.
             approver: how those who released it are known; empty: nobody did.
-            head_digest: of the head of the call's record (`MintClaims.head_digest`).
+            iat: POSIX seconds.
+            more: the others, by the names that `MintClaims` gives them.
         """
         return MintClaims(
             shared=self.shared,
             iat=iat,
             exp=iat + ttl,
-            jti=jti,
             txn=txn(made),
-            gen=gen,
             tool_call_id=call.id,
-            intent=intent,
             call_digest=made,
             arguments_digest=call.arguments_digest,
             tool_digest=call.definition,
             identity=self.identity if not approver else {**self.identity, "approver": approver},
-            cnf_jkt=cnf_jkt,
-            cnf_x5t=cnf_x5t,
-            releases=releases,
-            head_digest=head_digest,
+            **more,
         )
 
     def take(self, reservation: Reservation, turns: int) -> ops.LimitTake:

@@ -12,6 +12,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, NoReturn
 
 import orjson
@@ -33,8 +34,17 @@ class WorkflowRef(NamedTuple):
 
 
 class RunClaims(NamedTuple):
-    """What the tokens of one run for one of its tools share; see the properties of
-    `MintClaims`.
+    """What the tokens of one run for one of its tools share.
+
+    Attributes:
+        iss: issuer, https URL.
+        sub: user id; the agent's if it acts for no user.
+        aud: the one resource: the tool server's.
+        client_id: the agent runtime.
+        scope: granted scopes, space-separated.
+        act: the agent: `sub`, `iss`; nested `act` for each broker (RFC 8693 section 4.1).
+        workflow: the definition that allowed the call.
+        auth_time, acr, amr: copied from the user's credential; None or empty: unknown.
     """
 
     iss: str
@@ -50,6 +60,11 @@ class RunClaims(NamedTuple):
     auth_time: int | None = None
     acr: str | None = None
     amr: tuple[str, ...] = ()
+
+
+def _shared(name: str) -> Any:
+    """A claim that others have, too; each call reads many of them."""
+    return property(attrgetter(f"shared.{name}"))
 
 
 class MintClaims(NamedTuple):
@@ -93,87 +108,36 @@ class MintClaims(NamedTuple):
     releases: tuple[str, ...] = ()
     head_digest: str = ""
 
-    @property
-    def iss(self) -> str:
-        """Issuer, https URL."""
-        return self.shared.iss
-
-    @property
-    def sub(self) -> str:
-        """User id; the agent's if it acts for no user."""
-        return self.shared.sub
-
-    @property
-    def aud(self) -> str:
-        """The one resource: the tool server's."""
-        return self.shared.aud
-
-    @property
-    def client_id(self) -> str:
-        """The agent runtime."""
-        return self.shared.client_id
-
-    @property
-    def scope(self) -> str:
-        """Granted scopes, space-separated."""
-        return self.shared.scope
+    iss = _shared("iss")
+    sub = _shared("sub")
+    aud = _shared("aud")
+    client_id = _shared("client_id")
+    scope = _shared("scope")
+    tenant = _shared("tenant")
+    act = _shared("act")
+    tool = _shared("tool")
+    workflow = _shared("workflow")
+    run = _shared("run")
+    auth_time = _shared("auth_time")
+    acr = _shared("acr")
+    amr = _shared("amr")
 
     @property
     def scopes(self) -> frozenset[str]:
-        """They, one by one."""
-        return frozenset(self.scope.split(" "))
-
-    @property
-    def tenant(self) -> str:
-        """Tenant."""
-        return self.shared.tenant
-
-    @property
-    def act(self) -> Mapping[str, Any]:
-        """The agent: `sub`, `iss`; nested `act` for each broker (RFC 8693 section 4.1)."""
-        return self.shared.act
-
-    @property
-    def tool(self) -> str:
-        """The tool."""
-        return self.shared.tool
-
-    @property
-    def workflow(self) -> WorkflowRef:
-        """The definition that allowed the call."""
-        return self.shared.workflow
-
-    @property
-    def run(self) -> str:
-        """Id of the run."""
-        return self.shared.run
-
-    @property
-    def auth_time(self) -> int | None:
-        """Copied from the user's credential; None: unknown."""
-        return self.shared.auth_time
-
-    @property
-    def acr(self) -> str | None:
-        """As `auth_time`."""
-        return self.shared.acr
-
-    @property
-    def amr(self) -> tuple[str, ...]:
-        """As `auth_time`; empty: unknown."""
-        return self.shared.amr
+        """The granted scopes, one by one."""
+        return frozenset(self.shared.scope.split(" "))
 
     @property
     def binding(self) -> str:
         """What the store must hold with the `jti` (see `binding`)."""
-        return binding(self.call_digest, self.aud, self.cnf_jkt, self.cnf_x5t)
+        return binding(self.call_digest, self.shared.aud, self.cnf_jkt, self.cnf_x5t)
 
     @property
     def recorded_for(self) -> str:
         """The audience under which the store records the call; empty: none (see
         `head_digest`).
         """
-        return self.aud if self.head_digest else ""
+        return self.shared.aud if self.head_digest else ""
 
 
 class CallToken:
