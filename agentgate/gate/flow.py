@@ -36,7 +36,7 @@ from agentgate.gate.holds.release import find_release
 from agentgate.gate.minting import Minting, Release
 from agentgate.gate.observing import observe
 from agentgate.gate.state import ENDED, run_state
-from agentgate.gate.view import Begun, Seen, Settled, View
+from agentgate.gate.view import Seen, Settled, View, WithCall
 from agentgate.identity.connection import Connection
 from agentgate.redemption.outcome import not_run
 from agentgate.redemption.steps import record_redemption
@@ -163,7 +163,7 @@ def decided_on(
                 observe(core, versions, state, case, answer)
             if isinstance(decision, Performed):
                 done, record, revision = decision
-                return done, Begun(
+                return done, WithCall(
                     state, record, revision, versions.opened
                 ) if revision else state
             if decision is not None:

@@ -22,9 +22,9 @@ Settled = Decision | Redemption
 _REMEMBERED = 32  # refused calls that a handle can still explain by their id
 
 
-class Begun(NamedTuple):
-    """A run in which nothing but this call came after a state, and has not ended: how the store
-    has it, and the run's revision with it.
+class WithCall(NamedTuple):
+    """A run in which nothing but this call came after a state: how the store has it, and the
+    run's revision with it.
     """
 
     state: RunState
@@ -33,7 +33,7 @@ class Begun(NamedTuple):
     workflow: Workflow
 
 
-Seen = RunState | Begun
+Seen = RunState | WithCall
 
 
 @dataclass(slots=True)
@@ -41,7 +41,8 @@ class View:
     """See the module. The state is good enough to allow, and for nothing else.
 
     Attributes:
-        seen: the run as it was seen last; `state` also has the call that is under way.
+        seen: the run as it was seen last; what its last call left is put together when it is
+            asked for (`state`).
         behind: a token was issued since it was read.
         certificate: thumbprint of the certificate by which the agent that asks proved itself;
             empty: by other means. Where it shows no key of its own, its tokens are bound to it
@@ -64,7 +65,7 @@ class View:
     def state(self) -> RunState:
         """The run as it was seen last."""
         seen = self.seen
-        if isinstance(seen, Begun):  # most calls end before anybody asks
+        if isinstance(seen, WithCall):  # only where another call comes
             seen = self.seen = after_call(*seen, self.core.readings)
         return seen
 
@@ -125,14 +126,12 @@ class View:
         is read again before the next.
         """
         seen = self.seen
-        if not (isinstance(seen, Begun) and seen.call is call):
+        if not (isinstance(seen, WithCall) and seen.call is call):
             seen = self.state
         if seen.revision == f"{reply.before}.{call.gen}":
-            state = seen.state if isinstance(seen, Begun) else seen
+            state = seen.state if isinstance(seen, WithCall) else seen
             ended = replace(call, outcome=outcome, facts=facts or None)
-            self.state = after_call(
-                state, ended, f"{reply.after}.{call.gen}", workflow, self.core.readings
-            )
+            self.seen = WithCall(state, ended, f"{reply.after}.{call.gen}", workflow)
         else:
             self.behind = True
 

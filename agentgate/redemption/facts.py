@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from agentgate.errors import CanonicalError
@@ -50,12 +51,13 @@ class _Level:
     lists: dict[tuple[str, ...], _Level] = field(default_factory=dict)
 
 
-def _levels(declared: Mapping[str, tuple[str, ...]]) -> _Level:
+@lru_cache(1024)
+def _levels(declared: tuple[tuple[str, tuple[str, ...]], ...]) -> _Level:
     """Declared paths as a tree in which every list is one level, so facts of the same list meet
-    in the same rows.
+    in the same rows. Nobody changes it.
     """
     top = _Level()
-    for name, path in declared.items():
+    for name, path in declared:
         level = top
         rest = path
         while EACH in rest:
@@ -240,7 +242,7 @@ def extract(declared: Mapping[str, tuple[str, ...]], result: Any) -> tuple[Row, 
     looked = _Looked()
     listed = _at(result, declared[PAGE], looked) if PAGE in declared else None
     for row in _rows(
-        _levels({name: path for name, path in declared.items() if name != PAGE}),
+        _levels(tuple([each for each in declared.items() if each[0] != PAGE])),
         result,
         {},
         looked,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 
 from agentgate.shell.step import Record
 from agentgate.token.mint import MintClaims, WorkflowRef
@@ -32,6 +33,9 @@ class Reportable:
     recorded_for: str
 
 
+_said_of = lru_cache(1024)(WorkflowRef._asdict)
+
+
 def record_of(
     claims: MintClaims | Reportable,
     kind: str,
@@ -46,7 +50,7 @@ def record_of(
     who = {
         "tenant": claims.tenant,
         "run": claims.run,
-        "workflow": claims.workflow._asdict(),
+        "workflow": _said_of(claims.workflow),
         "user": user,
         "agent": claims.client_id,
     }
