@@ -166,7 +166,7 @@ def check(record: dict[str, Any]) -> None:
 
 def test_every_type_that_the_package_writes_is_described_and_every_field() -> None:
     source = "\n".join(path.read_text() for path in (ROOT / "agentgate").rglob("*.py"))
-    written = {*re.findall(r'(?:stamp|record_of)\((?:claims|call|done\.claims)?,? ?"(\w+)"', source), "decision"}
+    written = {*re.findall(r'(?:stamp|record_of)\(\s*(?:(?:claims|call|done\.claims),\s*)?"(\w+)"', source), "decision"}
     assert written >= {"run_opened", "redemption", "outcome", "credential"}
     assert written <= record_types().keys()
     named = set().union(*(always | maybe for _, always, maybe in record_types().values()))

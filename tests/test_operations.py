@@ -72,7 +72,7 @@ def test_every_alert_has_its_section_and_every_code_its_row() -> None:
     for rule in RULES:
         assert rule["annotations"]["runbook"] == f"docs/operations/runbook.md#{rule['alert'].lower()}"
     health = (Path(__file__).parents[1] / "agentgate" / "service" / "health.py").read_text()
-    codes = set(re.findall(r'(?<=HealthCondition\(")\w+|(?<=")audit(?!_free_bytes)\w*(?=")', health)) | {
+    codes = set(re.findall(r'(?<=HealthCondition\(")\w+|(?<=")audit(?!_free_bytes)\w*(?=")', re.sub(r"\(\s+", "(", health))) | {
         "stale_index",
         "store_may_lose",
         "replica_left",
