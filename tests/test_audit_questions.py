@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ from typer.testing import CliRunner
 
 from agentgate import Agent, Allow, Gate, StepUp
 from agentgate.audit import FileAudit
-from agentgate.audit.questions import FIELDS, answer_question
-from agentgate.audit.verify import LogFinding
+from agentgate.audit.questions import FIELDS, Wanted, answer_question, ask_log, find_records
+from agentgate.audit.retention import compress_segment
+from agentgate.audit.verify import LogEvidence, LogFinding, LogVerdict, verify
 from agentgate.cli.main import app
-from agentgate.errors import AuditUnavailable
+from agentgate.errors import AuditDamaged, AuditUnavailable
 from tests.shop import LEE, ORDER, WORKFLOW
 from tests.test_audit_records import LEADER, NOW, PROMPT, REFUND, auditor
 
@@ -251,3 +254,84 @@ def test_what_is_wrong_is_said_each_time_and_so_is_what_was_lost(tmp_path: Path)
     found = [answer_question(asked)["findings"] for _ in range(2)]
     assert found[0] == found[1]
     assert found[0]
+
+
+def test_what_is_changed_after_it_was_verified_is_verified_again_and_named(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir(mode=0o700)
+    (tmp_path / "cache").mkdir(mode=0o700)
+    log = FileAudit(tmp_path / "audit", keys=tmp_path / "keys")
+    for _ in range(9):
+        log.append({"type": "decision", "time": 1.0, "user": "lee", "decision": "deny"}, time.monotonic() + 5)
+    log.close()
+    (path,) = (tmp_path / "audit").glob("*.jsonl")
+    look = partial(verify, [tmp_path / "audit"], LogEvidence.of([tmp_path / "keys"]), cache=tmp_path / "cache")
+
+    def ask(found: LogVerdict) -> list[str]:
+        path.write_bytes(path.read_bytes().replace(b'"user":"lee"', b'"user":"eve"'))
+        return [record["user"] for record in find_records(found, Wanted({"type": "decision"}))]
+
+    whole, said = ask_log(look, ask, tmp_path / "cache")
+    assert (said, [each.finding for each in whole.findings]) == (9 * ["eve"], [LogFinding.CHANGED])
+
+    def cut(found: LogVerdict) -> list[Any]:
+        path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+        return [*find_records(found, Wanted({}))]
+
+    with pytest.raises(AuditDamaged, match="expected those that were verified"):
+        ask_log(look, cut, tmp_path / "cache")
+
+
+def test_what_was_verified_holds_of_a_segment_that_is_compressed_but_not_of_more_than_it_had(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir(mode=0o700)
+    log = FileAudit(tmp_path / "audit", keys=tmp_path / "keys")
+    log.append({"type": "decision", "time": 1.0, "user": "lee", "decision": "deny"}, time.monotonic() + 5)
+    log.close()
+    where = [str(tmp_path / "audit"), "--keys", str(tmp_path / "keys"), "--cache", str(tmp_path / "cache")]
+
+    def said() -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["audit", "list", *where])
+        return done.stdout.count("deny"), done.stderr.splitlines()[-1].partition(": ")[2]
+
+    assert said() == (1, "verified")
+    (entry,) = (tmp_path / "cache").iterdir()
+    kept = entry.read_bytes()
+    (path,) = (tmp_path / "audit").glob("*.jsonl")
+    line = path.read_bytes()
+    compress_segment(path)
+    assert said() == (1, "verified")
+    assert entry.read_bytes() == kept
+    packed = path.with_name(f"{path.name}.gz")
+    whole = packed.read_bytes()
+    packed.write_bytes(whole + gzip.compress(line))
+    assert said()[1].startswith("NOT WHOLE")
+    packed.write_bytes(whole)
+    assert said() == (1, "verified")
+    packed.write_bytes(whole[:-9])
+    assert said()[1].startswith("NOT WHOLE")
+
+
+def test_each_line_of_a_log_is_looked_at_once_wherever_it_stands(tmp_path: Path) -> None:
+    log = FileAudit(tmp_path / "audit")
+    story = {"x": '"outcome":"unknown"', "outcome": "unknown", "type": "outcome", "decision": "deny", "jti": "j"}
+    for number in range(400):  # of some kilobytes: they do not end where a part that is read ends
+        told = {"type": "decision", "time": 1.0, "user": f"u{number}", "decision": "allow", "jti": f"j{number}", "run": "r"}
+        log.queue({**told, "args": story, "met": ["x" * (number * 7)]}, time.monotonic() + 5)
+    log.close()
+    where = [str(tmp_path / "audit"), "--cache", str(tmp_path / "cache"), "--json"]
+    found = json.loads(CliRunner().invoke(app, ["audit", "list", *where]).stdout)
+    assert [each["user"] for each in found] == [f"u{number}" for number in range(400)]
+    counted = json.loads(CliRunner().invoke(app, ["audit", "stats", *where]).stdout)["user"]
+    assert all(counted[f"u{number}"] == {"allowed": 1, "held": 0, "refused": 0, "unenforced": 0, "unknown": 0} for number in range(400))
+
+
+def test_a_large_log_is_read_by_several_processes(tmp_path: Path) -> None:
+    log = FileAudit(tmp_path / "audit")
+    for number in range(360):
+        told = {"type": "decision", "time": 1.0, "user": "lee", "decision": ("allow", "deny")[number % 2], "jti": f"j{number // 4}"}
+        log.append({**told, "run": "r", "args": {"x": "x" * 200_000}}, time.monotonic() + 10)
+    log.close()
+    assert len([*(tmp_path / "audit").glob("*.jsonl")]) == 2
+    where = [str(tmp_path / "audit"), "--cache", str(tmp_path / "cache"), "--json"]
+    counted = json.loads(CliRunner().invoke(app, ["audit", "stats", *where]).stdout)
+    assert counted["user"]["lee"] == {"allowed": 0, "held": 0, "refused": 180, "unenforced": 0, "unknown": 0}
+    assert CliRunner().invoke(app, ["audit", "list", *where, "--decision", "allow"]).stdout == "[]\n"

@@ -10,28 +10,33 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from heapq import nlargest
-from io import BytesIO
-from itertools import islice
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
-from agentgate.audit.seen import open_cache
-from agentgate.audit.segment import open_segment
-from agentgate.audit.verify import LogEvidence, LogVerdict, verify
-from agentgate.errors import AgentGateError, ConfigError
+from agentgate.audit.seen import drop_entries, open_cache
+from agentgate.audit.segment import NO_GZIP, Content, open_segment, writer_of
+from agentgate.audit.verify import LogEvidence, LogVerdict, Verified, spread, verify
+from agentgate.errors import AgentGateError, AuditDamaged, ConfigError
+from agentgate.values.canonical import MAX_BYTES
 from agentgate.values.times import seconds
 
+T = TypeVar("T")
 Record = Mapping[str, Any]
+Words = Sequence[bytes]  # that stand in one line
 Tenants = Collection[str] | None  # None: all, and records of none
 # that records are looked for by
 FIELDS = ("tool", "decision", "user", "agent", "workflow", "type")
 PAGE = 50  # records in an answer to a served gate
+_DENIED = b'"decision":"deny"', b'"jti":"'
+_AT_ONCE = 256 << 10  # bytes
 
 
 class NotFound(AgentGateError):
@@ -72,61 +77,151 @@ def place_of(record: Record) -> str:
     return f"{time_of(record):017.6f}~{record['writer']}~{record['seq']:09}"
 
 
-def search_log(log: LogVerdict, *wanted: bytes) -> Iterator[Record]:
-    """The records of a log that was verified in whose line one of these stands, each with its
-    ``writer`` and ``seq``; without any, all.
+def ask_log(
+    log: Callable[[], LogVerdict], question: Callable[[LogVerdict], T], cache: Path
+) -> tuple[LogVerdict, T]:
+    """What was found of a log, and what it answers. All that is read of it are bytes that were
+    verified, now or before.
+
+    Raises:
+        AuditDamaged, OSError: it cannot be read, or changes again and again meanwhile.
     """
-    for each in log.segments:
-        with open_segment(Path(each.file)) if each.file else BytesIO() as lines:
-            for line in islice(lines, each.records):
-                if not wanted or any(words in line for words in wanted):
-                    value = orjson.loads(line)
-                    value["record"] |= {"writer": each.writer, "seq": value["seq"]}
-                    yield value["record"]
+    for left in (2, 1, 0):
+        found = log()
+        try:
+            return found, question(found)
+        except AuditDamaged as error:
+            if not left:
+                raise
+            drop_entries(cache, writer_of(Path(error.file)))
+    raise AssertionError
 
 
-def find_records(
-    log: LogVerdict,
-    values: Mapping[str, str],
-    since: float = 0.0,
-    until: float = float("inf"),
-    tenants: Tenants = None,
-) -> Iterator[Record]:
-    """Those with these values (what is empty: any), then, of these tenants, but no allowance
-    that a refusal of its `jti` took back.
+def find_lines(wanted: Iterable[Words], each: Verified) -> Iterable[bytes]:
+    """The lines of a verified segment in which all of some words stand, each once.
+
+    Raises:
+        AuditDamaged: it is no longer what was verified.
     """
-    taken_back = find_taken_back(log)
-    values = {name: value for name, value in values.items() if value}
-    rarest = sorted(map(orjson.dumps, values.values()), key=len)[-1:]
-    for record in search_log(log, *rarest):
-        here = since <= time_of(record) <= until and (
-            tenants is None or record.get("tenant") in tenants
+    found = dict[bytes, None]()
+    content = Content()
+    path = Path(each.file)
+    try:
+        with open_segment(path) as file:
+            while content.size < each.size and (
+                lines := file.read(min(_AT_ONCE, each.size - content.size))
+            ):
+                if not lines.endswith(b"\n"):
+                    lines += file.readline(MAX_BYTES)
+                content.take(lines)
+                for words in wanted:
+                    found |= dict.fromkeys(_matching(lines, *words))
+            more = path.suffix == ".gz" and not (each.finding or each.torn) and file.read(1)
+    except (*NO_GZIP, FileNotFoundError) as error:
+        raise AuditDamaged(each.file, 0, str(error), "what was verified") from error
+    if more or content.digest != each.content:
+        raise AuditDamaged(each.file, 0, "other bytes", "those that were verified")
+    return found
+
+
+def _matching(lines: bytes, first: bytes, *others: bytes) -> Iterator[bytes]:
+    at = lines.find(first)
+    while at >= 0:
+        end = lines.find(b"\n", at)
+        line = lines[lines.rfind(b"\n", 0, at) + 1 : end]
+        if all(words in line for words in others):
+            yield line
+        at = lines.find(first, end)
+
+
+def read_segments(log: LogVerdict, read: Callable[[Verified], T]) -> Iterator[T]:
+    """What a function makes of each segment that is there."""
+    there = [each for each in log.segments if each.size]
+    return spread(read, there, sum(each.size for each in there))
+
+
+def search_log(log: LogVerdict, words: bytes) -> Iterator[Record]:
+    """The records of a log that was verified in whose line these words stand."""
+    for lines in read_segments(log, partial(find_lines, [[words]])):
+        yield from map(record_of, lines)
+
+
+def record_of(line: bytes) -> dict[str, Any]:
+    """The record of a line, with its ``writer`` and ``seq``."""
+    value = orjson.loads(line)
+    record: dict[str, Any] = value["record"]
+    record |= {"writer": value["writer"], "seq": value["seq"]}
+    return record
+
+
+class Wanted(NamedTuple):
+    """Which records are asked for: with these values (what is empty: any), then, of these
+    tenants.
+    """
+
+    values: Mapping[str, str]
+    since: float = 0.0
+    until: float = inf
+    tenants: Tenants = None
+
+    @property
+    def words(self) -> Words:
+        """What stands in the line of each."""
+        values = {
+            "id" if name == "workflow" else name: value
+            for name, value in self.values.items()
+            if value
+        }
+        return [
+            b'"%b":%b' % (name.encode(), orjson.dumps(value)) for name, value in values.items()
+        ] or [b'{"prev":']
+
+    def fits(self, record: Record) -> bool:
+        """Whether a record is one."""
+        here = self.since <= time_of(record) <= self.until and (
+            self.tenants is None or record.get("tenant") in self.tenants
         )
-        if (
-            here
-            and not is_taken_back(record, taken_back)
-            and all(value_of(record, name) == value for name, value in values.items())
-        ):
-            yield record
+        return here and all(
+            value_of(record, name) == value for name, value in self.values.items() if value
+        )
 
 
-def find_taken_back(log: LogVerdict) -> Collection[str]:
-    """Run and `jti` of the calls whose last decision is a refusal: of several decisions with
-    one `jti` the last counts.
+def find_records(log: LogVerdict, wanted: Wanted) -> Iterator[Record]:
+    """Those that are wanted, but no allowance that a refusal of its `jti` took back."""
+    return map(orjson.loads, read_calls(log, wanted, [wanted.words], orjson.dumps))
+
+
+def read_calls(
+    log: LogVerdict, wanted: Wanted, words: Iterable[Words], read: Callable[[Record], T]
+) -> Iterator[T]:
+    """What a function makes of these records. Of several decisions with one `jti` the last
+    counts.
     """
-    return {
-        _attempt_of(record)
-        for record in search_log(log, b'"decision":"deny"')
-        if record.get("jti")
-    }
+    parts = [*read_segments(log, partial(_read_segment, wanted, [*words, _DENIED], read))]
+    taken_back = {attempt for _, denied in parts for attempt in denied}
+    return (
+        value for found, _ in parts for attempt, value in found if attempt not in taken_back
+    )
 
 
-def is_taken_back(record: Record, taken_back: Collection[str]) -> bool:
-    """Whether a record is an allowance that was taken back."""
-    return record.get("decision") == "allow" and _attempt_of(record) in taken_back
+def _read_segment(
+    wanted: Wanted, words: Sequence[Words], read: Callable[[Record], T], each: Verified
+) -> tuple[list[tuple[str, T]], list[str]]:
+    """What is wanted, with the attempt that was allowed; and which were refused."""
+    found = list[tuple[str, T]]()
+    denied = list[str]()
+    for record in map(record_of, find_lines(words, each)):
+        decision = record.get("decision")
+        attempt = attempt_of(record)
+        if decision == "deny" and record.get("jti"):
+            denied.append(attempt)
+        if wanted.fits(record):
+            found.append((attempt if decision == "allow" else "", read(record)))
+    return found, denied
 
 
-def _attempt_of(record: Record) -> str:
+def attempt_of(record: Record) -> str:
+    """Run and `jti` of a decision, or of what became of it."""
     return f"{record.get('run')} {record.get('jti')}"
 
 
@@ -139,12 +234,11 @@ def find_story(
     Raises:
         NotFound: there is no such call of these tenants, or there are several.
     """
-    rows = search_log(log, orjson.dumps(name)[:-1])
+    rows = search_log(log, orjson.dumps(name)[:-1]) if name else ()
     named = [
         r
         for r in rows
-        if name
-        and _call_of(r)
+        if _call_of(r)
         and run in ("", r.get("run"))
         and (tenants is None or r["tenant"] in tenants)
     ]
@@ -197,6 +291,21 @@ def _call_of(record: Record) -> tuple[str, ...]:
     return tuple(map(str, call)) if all(type(each) is str for each in call) else ()
 
 
+def event(record: Record) -> str:
+    """One line of a call's history."""
+    kind = str(record.get("type"))
+    text = {
+        "decision": f"decided: {record.get('decision')}",
+        "hold_answer": f"{record.get('by')} answered: {record.get('answer')} (then {record.get('state')})",
+        "hold_answer_refused": f"an answer of {record.get('by')} does not count: {record.get('code')}",
+        "redemption": "its token was redeemed",
+        "outcome": f"ended: {record.get('outcome')}",
+        "observation": f"the version that observes would decide: {record.get('would')}",
+        "run_opened": f"{record.get('agent')} opened run {record.get('run')} for {record.get('user')}",
+    }.get(kind, kind)
+    return f"{datetime.fromtimestamp(float(record.get('time', 0.0)), UTC):%Y-%m-%d %H:%M:%S} {text}"
+
+
 def answer_question(asked: Mapping[str, Any]) -> dict[str, Any]:
     """The newest records that are wanted, from a place on backwards; or those of a `call`, the
     oldest first; none: there is no such call.
@@ -208,25 +317,31 @@ def answer_question(asked: Mapping[str, Any]) -> dict[str, Any]:
         AgentGateError, OSError: the log cannot be read.
     """
     keys = Path(asked["keys"])
-    log = verify(
-        [Path(asked["audit"])], LogEvidence.of([keys]), cache=open_cache(keys / "audit-seen")
+    cache = open_cache(keys / "audit-seen")
+    log, found = ask_log(
+        partial(verify, [Path(asked["audit"])], LogEvidence.of([keys]), cache=cache),
+        partial(_find_asked, asked),
+        cache,
     )
-    found = list[Record]()
-    after = asked["after"]
-    if asked["call"]:
-        with suppress(NotFound):
-            found = find_story(log, asked["call"], asked["run"], asked["tenants"])
-    else:
-        values = {name: asked[name] for name in FIELDS}
-        fitting = find_records(log, values, asked["since"], asked["until"], asked["tenants"])
-        found = nlargest(
-            PAGE,
-            (each for each in fitting if not after or place_of(each) < after),
-            key=place_of,
-        )
     following = place_of(found[-1]) if len(found) == PAGE and not asked["call"] else None
     wrong = sorted({each.finding.name.lower() for each in log.findings if each.finding})
     return {"findings": wrong, "next": following, "records": found}
+
+
+def _find_asked(asked: Mapping[str, Any], log: LogVerdict) -> list[Record]:
+    if asked["call"]:
+        with suppress(NotFound):
+            return find_story(log, asked["call"], asked["run"], asked["tenants"])
+        return []
+    wanted = Wanted(
+        {name: asked[name] for name in FIELDS}, asked["since"], asked["until"], asked["tenants"]
+    )
+    after = asked["after"]
+    return nlargest(
+        PAGE,
+        (each for each in find_records(log, wanted) if not after or place_of(each) < after),
+        key=place_of,
+    )
 
 
 if __name__ == "__main__":

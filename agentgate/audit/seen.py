@@ -1,10 +1,10 @@
 """Segments that were found whole, in a cache of whoever asks: one that was verified before is
-only hashed again.
+only hashed, as it is searched.
 
-Rules: an entry is named by the SHA-256 of the segment's bytes and of the heads that it was
-verified against, so that it holds of nothing else: a segment that changed since is verified
-again, and its entry takes the place of the one before. No record is in it. The cache is for its
-owner only.
+Rules: an entry is named by the heads that the segment was verified against, and has the SHA-256
+of its lines, which whoever reads records compares (`agentgate.audit.questions`), so that it
+holds of nothing else: a segment that changed since is verified again, and its entry takes the
+place of the one before. No record is in it. The cache is for its owner only.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +35,30 @@ def entry_of(
     folder: Path, path: Path, heads: Sequence[Mapping[str, Any]], *, sealed: bool
 ) -> Path:
     """Where a segment stands if it was found whole."""
-    with path.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
     name = hashlib.sha256(
-        orjson.dumps([content, sealed, *heads], option=orjson.OPT_SORT_KEYS)
+        orjson.dumps([sealed, *heads], option=orjson.OPT_SORT_KEYS)
     ).hexdigest()
     return folder / f"{writer_of(path)}.{name}"
 
 
+def read_entry(entry: Path, path: Path) -> dict[str, Any] | None:
+    """What was found of a segment, if it may be as it was then; None: it was not whole, or has
+    another size.
+    """
+    with suppress(OSError, ValueError):
+        told: dict[str, Any] = orjson.loads(entry.read_bytes())
+        if path.suffix == ".gz" or path.stat().st_size == told["size"]:
+            return {**told, "file": str(path)}
+    return None
+
+
 def write_entry(entry: Path, told: Mapping[str, Any]) -> None:
     """Keep that a segment is whole, and what else was found of it."""
-    for old in entry.parent.glob(f"{entry.stem}.*"):
-        old.unlink(missing_ok=True)
+    drop_entries(entry.parent, entry.stem)
     write_whole(entry, orjson.dumps(told), durable=False)
+
+
+def drop_entries(folder: Path, writer: str) -> None:
+    """Forget what was found of a segment."""
+    for old in folder.glob(f"{writer}.*"):
+        old.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import gzip
+import hashlib
 import os
 import secrets
 import time
@@ -42,7 +43,7 @@ _KEYS = {"prev", "record", "seq", "writer"}
 _PREFIX = len(b'{"record":')
 _AROUND = 512  # bytes, at most, of what surrounds a record in its line
 _MAX = MAX_BYTES - _AROUND
-_NO_GZIP = (gzip.BadGzipFile, zlib.error, EOFError)
+NO_GZIP = (gzip.BadGzipFile, zlib.error, EOFError)
 
 
 class SegmentLost(OSError):
@@ -282,7 +283,7 @@ def remembered(directory: str | os.PathLike[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     try:
         for path in segment_files(directory):
-            with open_segment(path) as lines, suppress(*_NO_GZIP):
+            with open_segment(path) as lines, suppress(*NO_GZIP):
                 for line in lines:
                     if (
                         b'"history":"' in line
@@ -340,11 +341,37 @@ class Line(NamedTuple):
     end: int
 
 
-def read_lines(path: Path, after: Line | None = None) -> Iterator[Line]:
+class Content:
+    """The whole lines of a segment as they were read: how many bytes, and their digest; and how
+    many stand behind them, torn.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.torn = 0
+        self._hash = hashlib.sha256()
+
+    def take(self, data: bytes) -> None:
+        """Go on with what was read next."""
+        self.size += len(data)
+        self._hash.update(data)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all of them."""
+        return self._hash.hexdigest()
+
+
+def read_lines(
+    path: Path, after: Line | None = None, content: Content | None = None
+) -> Iterator[Line]:
     """The lines of one segment, from the one after another on, without a torn one at its end.
     Raises as `read_records`.
+
+    `content`: takes their bytes.
     """
     _, seq, prev, end = after or Line({}, 0, _FIRST, 0)
+    content = content or Content()
     with open_segment(path) as lines:
         try:
             lines.seek(end)
@@ -357,6 +384,7 @@ def read_lines(path: Path, after: Line | None = None) -> Iterator[Line]:
                         raise AuditDamaged(
                             str(path), seq, "a torn line", "torn lines only at the end"
                         )
+                    content.torn = len(ended)
                     return
                 value = _value(path, seq, line)
                 for name, expected in (
@@ -370,8 +398,9 @@ def read_lines(path: Path, after: Line | None = None) -> Iterator[Line]:
                         )
                 prev = digest(line)
                 end = end + len(ended)
+                content.take(ended)
                 yield Line(value["record"], seq, prev, end)
-        except _NO_GZIP as error:
+        except NO_GZIP as error:
             raise AuditDamaged(
                 str(path), seq, str(error), "a segment that was compressed (gzip)"
             ) from error

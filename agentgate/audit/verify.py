@@ -21,18 +21,18 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
-
-import orjson
+from typing import Any, NamedTuple, TypeVar
 
 from agentgate.audit.heads import kept
 from agentgate.audit.note import PUBLIC, Checkpoint, read_public
 from agentgate.audit.sealer import kept_checkpoints
-from agentgate.audit.seen import entry_of, write_entry
-from agentgate.audit.segment import read_lines, segment_files, writer_of
+from agentgate.audit.seen import entry_of, read_entry, write_entry
+from agentgate.audit.segment import Content, read_lines, segment_files, writer_of
 from agentgate.audit.tree import Head, LogTree, read_head, seal_files, sealed_lines
 from agentgate.errors import AuditDamaged
 
+S = TypeVar("S")
+T = TypeVar("T")
 _MANY = 64 << 20  # bytes, from which on segments are read by several processes
 
 
@@ -65,6 +65,9 @@ class Verified:
         torn: bytes after the last whole line.
         finding: what is wrong with it; None: nothing.
         wrong: the same in words.
+        size: of the lines of these records, in bytes (as its writer wrote them, also where they
+            were compressed).
+        content: SHA-256 of these lines.
     """
 
     writer: str
@@ -75,6 +78,8 @@ class Verified:
     torn: int = 0
     finding: LogFinding | None = None
     wrong: str = ""
+    size: int = 0
+    content: str = ""
 
     @property
     def name(self) -> str:
@@ -196,7 +201,8 @@ def verify(
     know, by name (the time each was opened).
 
     The directories are those of one log or more, also where segments were moved to. `cache`:
-    what was found before.
+    what was found before, which holds as long as the bytes of the segment are those
+    (`Verified.content`).
 
     Raises:
         OSError: a directory or a file cannot be read.
@@ -211,13 +217,28 @@ def verify(
     for log in logs.values():
         for name, each in log.heads.items():
             expected.setdefault(name, []).extend(each)
-    chosen = partial(_look_at, sealed=bool(logs or heads), cache=cache)
-    work = [
-        (name, path, expected.get(name, [])) for name in sorted(paths) for path in paths[name]
-    ]
     found = list[Verified]()
-    for each, lost in watch(_each(chosen, work), len(work)):
+    work = list[_Work]()
+    sealed = bool(logs or heads)
+    entries = dict[str, Path]()
+    for name in sorted(paths):
+        for path in paths[name]:
+            those = expected.get(name, [])
+            if cache is not None:
+                entries[name] = entry_of(
+                    cache, path, [head.leaf for head in those], sealed=sealed
+                )
+                if told := read_entry(entries[name], path):
+                    found.append(Verified(**told))
+                    continue
+            work.append((name, path, those))
+    size = sum(path.stat().st_size for _, path, _ in work)
+    for each, lost in watch(
+        spread(partial(_read_segment, sealed=sealed), work, size), len(work)
+    ):
         found.append(each)
+        if each.writer in entries and each.finding is None and not (lost or each.torn):
+            write_entry(entries[each.writer], asdict(each))
         for head in lost:
             expected.setdefault(head.writer, []).append(head)
     found = [
@@ -245,13 +266,14 @@ def verify(
 _Work = tuple[str, Path, list[Head]]
 
 
-def _each(
-    function: Callable[[_Work], tuple[Verified, list[Head]]], work: list[_Work]
-) -> Iterator[tuple[Verified, list[Head]]]:
+def spread(function: Callable[[S], T], work: Sequence[S], size: int) -> Iterator[T]:
+    """What a function returns of each; by several processes, where all of it is of many
+    bytes.
+    """
     cores = (
         min(len(os.sched_getaffinity(0)), len(work)) if hasattr(os, "sched_getaffinity") else 1
     )
-    if cores < 2 or sum(path.stat().st_size for _, path, _ in work) < _MANY:
+    if cores < 2 or size < _MANY:
         yield from map(function, work)
         return
     with ProcessPoolExecutor(cores, get_context("spawn")) as pool:
@@ -264,20 +286,6 @@ def _twice(each: Verified) -> Verified:
     )
 
 
-def _look_at(work: _Work, *, sealed: bool, cache: Path | None) -> tuple[Verified, list[Head]]:
-    """`_read_segment`, or what it found of the same bytes before."""
-    if cache is None:
-        return _read_segment(work, sealed=sealed)
-    _, path, heads = work
-    entry = entry_of(cache, path, [head.leaf for head in heads], sealed=sealed)
-    with suppress(OSError, ValueError):
-        return Verified(**{**orjson.loads(entry.read_bytes()), "file": str(path)}), []
-    found, lost = _read_segment(work, sealed=sealed)
-    if found.finding is None and not lost:
-        write_entry(entry, asdict(found))
-    return found, lost
-
-
 def _read_segment(work: _Work, *, sealed: bool) -> tuple[Verified, list[Head]]:
     """What is found of one file, and the heads of segments that it says were lost."""
     name, path, heads = work
@@ -286,14 +294,13 @@ def _read_segment(work: _Work, *, sealed: bool) -> tuple[Verified, list[Head]]:
         if head.seq:
             wanted.setdefault(head.seq, set()).add(head.digest)
     records = 0
-    end = 0
     lost = list[Head]()
+    content = Content()
     wrong: tuple[LogFinding, str] | None = None
     last = max(heads, key=lambda head: head.seq, default=None)
     try:
-        for line in read_lines(path):
+        for line in read_lines(path, content=content):
             records = line.seq
-            end = line.end
             if line.record.get("type") == "segment_lost":
                 with suppress(KeyError, TypeError, ValueError):  # another form: nobody's record
                     lost.append(read_head({"time": 0, "closed": True, **line.record["head"]}))
@@ -322,11 +329,9 @@ def _read_segment(work: _Work, *, sealed: bool) -> tuple[Verified, list[Head]]:
     ):
         wrong = LogFinding.APPENDED, f"{records - last.seq} records after its end"
     finding, said = wrong or (None, "")
-    torn = 0 if finding or path.suffix == ".gz" else path.stat().st_size - end
     late = sum(head.unsealed for head in heads)
-    return Verified(
-        name, str(path), records, last and last.seq, late, torn, finding, said
-    ), lost
+    told = late, 0 if finding else content.torn, finding, said, content.size, content.digest
+    return Verified(name, str(path), records, last and last.seq, *told), lost
 
 
 def read_logs(

@@ -31,7 +31,6 @@ from agentgate.cli.output import (
     say_json,
 )
 from agentgate.cli.records import Directories, Keys, shown_time, tell_state
-from agentgate.cli.store import ask_store
 from agentgate.errors import ConfigError
 from agentgate.stores import open_store, ops
 
@@ -149,6 +148,8 @@ def _known(path: Path, witness: NoteVerifier | None) -> Known:
 
 def _stored(url: str, keys: Sequence[bytes]) -> Iterator[Known]:
     """The checkpoints in a state store that one of these keys signed."""
+    from agentgate.cli.store import ask_store  # noqa: PLC0415 - half a second that other commands do not need
+
     with closing(open_store(url)) as store:
         for text in ask_store(store, ops.read_checkpoints()):
             with suppress(ValueError):

@@ -9,9 +9,9 @@ from typing import Annotated
 
 from typer import Option
 
-from agentgate.audit.questions import find_records, read_moment, time_of
+from agentgate.audit.questions import Wanted, find_records, read_moment, time_of
 from agentgate.cli.output import HTML, Json, choose_form, render_review, say
-from agentgate.cli.records import Keys, Since, read_log, tell_state
+from agentgate.cli.records import Keys, Since, ask, tell_state
 from agentgate.loading.source import find
 from agentgate.review.report.difference import compare_versions
 from agentgate.review.report.past import Record, version_of
@@ -70,7 +70,9 @@ def _recorded(
     directories: list[Path], keys: list[Path] | None, workflow: Workflow, since: str
 ) -> Sequence[Record]:
     """What is on record of a workflow since then, by time."""
-    start = read_moment(since, 0.0)
-    log = read_log(directories, keys, None)
+    wanted = Wanted({"workflow": workflow.id}, read_moment(since, 0.0))
+    log, found = ask(
+        directories, keys, None, lambda log: sorted(find_records(log, wanted), key=time_of)
+    )
     tell_state(log)
-    return sorted(find_records(log, {"workflow": workflow.id}, start), key=time_of)
+    return found

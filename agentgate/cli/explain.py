@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from agentgate.audit.questions import find_story
+from agentgate.audit.questions import event, find_story
 from agentgate.cli.output import Json, say_json, styled
-from agentgate.cli.records import Cache, Keys, read_log, tell_state
+from agentgate.cli.records import Cache, Keys, ask, tell_state
 from agentgate.errors import ConfigError
 from agentgate.explain.explanation import Explanation, text_lines
 from agentgate.explain.explanation import as_json as explanation_json
@@ -20,7 +20,6 @@ from agentgate.review.report.past import (
     Alive,
     Record,
     decision_of,
-    event,
     explain_record,
     still_alive,
     version_of,
@@ -74,8 +73,12 @@ def explain(  # noqa: PLR0917 - a command's options, given by name
             raise ConfigError(
                 "audit", "none", "--audit with the directory of the gate's audit log"
             )
-        log = read_log([audit], keys, cache)
-        found = find_story(log, id, run, [tenant] if tenant else None)
+        log, found = ask(
+            [audit],
+            keys,
+            cache,
+            lambda log: find_story(log, id, run, [tenant] if tenant else None),
+        )
         story = [record for record in found if "tool_call_id" in record or "hold" in record]
         tell_state(log)  # records before a damage, and in other segments, still count
         decision = decision_of(story)

@@ -26,7 +26,6 @@ from rich.table import Table as Ruled
 from rich.text import Text
 from typer import Option
 
-from agentgate.approvals import ApprovalRefusal, ApprovalRefused
 from agentgate.cli.commands import ERROR
 from agentgate.errors import AgentGateError, ConfigError, WorkflowError
 from agentgate.review.report.report import ExitStatus, Report, ReviewReport, Table, TextReport
@@ -72,6 +71,8 @@ def refusing() -> Iterator[None]:
     try:
         yield
     except AgentGateError as error:
+        from agentgate.approvals import ApprovalRefusal, ApprovalRefused  # noqa: PLC0415 - half a second that other commands do not need
+
         lines: list[object] = [*error.problems] if isinstance(error, WorkflowError) else [error]
         why = error.refused if isinstance(error, ApprovalRefused) else None
         if why and why.reason is ApprovalRefusal.ROOT_NOT_TRUSTED and why.data.get("absent"):

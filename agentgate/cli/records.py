@@ -8,27 +8,28 @@ import csv
 import io
 import os
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
+from math import inf
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
 import typer
 
 from agentgate.audit.auditor import unseal_values
+from agentgate.audit.counts import KINDS, count_calls
 from agentgate.audit.forms import shape_record
 from agentgate.audit.questions import (
     Record,
+    Wanted,
+    ask_log,
+    event,
     find_records,
     find_story,
-    find_taken_back,
-    is_taken_back,
     read_moment,
-    search_log,
     time_of,
-    value_of,
 )
 from agentgate.audit.seen import open_cache
 from agentgate.audit.segment import Line, read_lines, segment_files, writer_of
@@ -45,7 +46,6 @@ from agentgate.cli.output import (
     terminal,
 )
 from agentgate.errors import AuditDamaged, ConfigError
-from agentgate.review.report.past import event
 
 Directories = Annotated[
     list[Path],
@@ -71,22 +71,26 @@ Cache = Annotated[
     ),
 ]
 Since = Annotated[str, typer.Option(help="From then on: 7d, 12h, or a date as 2026-05-31.")]
-_Names = tuple[tuple[str, Any], ...]
-_KINDS = "allowed", "held", "refused", "unenforced", "unknown"
+T = TypeVar("T")
 _COLUMNS = ("time", "decision", "tool", "user", "agent", "workflow", "txn")
 
 
-def read_log(
-    directories: list[Path], keys: list[Path] | None, cache: Path | None
-) -> LogVerdict:
-    """Verify a log, with a bar at a terminal; ends the command where it cannot be read."""
+def ask(
+    directories: list[Path],
+    keys: list[Path] | None,
+    cache: Path | None,
+    question: Callable[[LogVerdict], T],
+) -> tuple[LogVerdict, T]:
+    """Verify a log, with a bar at a terminal, and ask it; ends the command where it cannot be
+    read.
+    """
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     try:
-        return verify(
-            directories,
-            LogEvidence.of(keys or []),
-            progress,
-            cache=open_cache(cache or home / "agentgate" / "audit"),
+        folder = open_cache(cache or home / "agentgate" / "audit")
+        return ask_log(
+            partial(verify, directories, LogEvidence.of(keys or []), progress, cache=folder),
+            question,
+            folder,
         )
     except OSError as error:
         fail(error)
@@ -142,10 +146,10 @@ def list_(
     }
     equal["type"] = "" if would else type_
     with refusing():
-        start = read_moment(since, 0.0)
-        end = read_moment(until, float("inf"))
-        log = read_log(directory, keys, cache)
-    found = sorted(find_records(log, equal, start, end), key=time_of)
+        wanted = Wanted(equal, read_moment(since, 0.0), read_moment(until, inf))
+        log, found = ask(
+            directory, keys, cache, lambda log: sorted(find_records(log, wanted), key=time_of)
+        )
     if would:
         found = [
             record
@@ -202,8 +206,8 @@ def show(
     repeated.
     """
     with refusing():
-        log = read_log(directory, keys, cache)
-        records = [_opened(record, auditor_key) for record in find_story(log, txn, run)]
+        log, story = ask(directory, keys, cache, lambda log: find_story(log, txn, run))
+        records = [_opened(record, auditor_key) for record in story]
     if as_json:
         say_json(records)
     else:
@@ -239,10 +243,8 @@ def stats(
     by workflow, tool, user and approver.
     """
     with refusing():
-        start = read_moment(since, 0.0)
-        end = read_moment(until, float("inf"))
-        log = read_log(directory, keys, cache)
-    tables = count_calls(log, start, end)
+        wanted = Wanted({}, read_moment(since, 0.0), read_moment(until, inf))
+        log, tables = ask(directory, keys, cache, lambda log: count_calls(log, wanted))
     if as_json:
         say_json(tables)
     else:
@@ -252,45 +254,8 @@ def stats(
                 (value, *each.values(), _bar(sum(each.values()), most))
                 for value, each in table.items()
             ]
-            rows((name, *_KINDS, ""), body, styles=("bold", "green", "yellow", "red"))
+            rows((name, *KINDS, ""), body, styles=("bold", "green", "yellow", "red"))
     tell_state(log)
-
-
-def count_calls(
-    log: LogVerdict, start: float, end: float
-) -> dict[str, dict[str, dict[str, int]]]:
-    """Of each workflow, tool, user and approver: how many calls were allowed, held, refused,
-    and ended nobody knows how.
-    """
-    totals = Counter[tuple[_Names, str]]()
-    decided = dict[str, _Names]()
-    unknown = list[tuple[str, _Names]]()
-    taken_back = find_taken_back(log)
-    kinds = {"allow": "allowed", "deny": "refused", "observed": "unenforced"}
-    for record in search_log(log, b'"type":"decision"', b'"outcome":"unknown"'):
-        if start <= time_of(record) <= end and not is_taken_back(record, taken_back):
-            yes = record.get("approvals")
-            jti = str(record.get("jti"))
-            named = [(name, value_of(record, name)) for name in ("workflow", "tool", "user")]
-            named += (
-                [("approver", each.get("by")) for each in yes if isinstance(each, dict)]
-                if isinstance(yes, list)
-                else []
-            )
-            names = tuple([each for each in named if type(each[1]) is str])
-            if record.get("type") == "decision":
-                decided[jti] = names
-                totals[names, kinds.get(str(record.get("decision")), "held")] += 1
-            elif record.get("outcome") == "unknown":
-                unknown.append((jti, names))
-    totals.update([(decided.get(jti, names), "unknown") for jti, names in unknown])
-    counted = {
-        name: dict[str, dict[str, int]]() for name in ("workflow", "tool", "user", "approver")
-    }
-    for (names, kind), count in totals.items():
-        for name, value in names:
-            counted[name].setdefault(value, dict.fromkeys(_KINDS, 0))[kind] += count
-    return {name: dict(sorted(table.items())) for name, table in counted.items()}
 
 
 def export(

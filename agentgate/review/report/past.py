@@ -384,18 +384,3 @@ def _bare(record: Record) -> Explanation:
         tuple(rows),
         notes=notes,
     )
-
-
-def event(record: Record) -> str:
-    """One line of a call's history."""
-    kind = str(record.get("type"))
-    text = {
-        "decision": f"decided: {record.get('decision')}",
-        "hold_answer": f"{record.get('by')} answered: {record.get('answer')} (then {record.get('state')})",
-        "hold_answer_refused": f"an answer of {record.get('by')} does not count: {record.get('code')}",
-        "redemption": "its token was redeemed",
-        "outcome": f"ended: {record.get('outcome')}",
-        "observation": f"the version that observes would decide: {record.get('would')}",
-        "run_opened": f"{record.get('agent')} opened run {record.get('run')} for {record.get('user')}",
-    }.get(kind, kind)
-    return f"{datetime.fromtimestamp(float(record.get('time', 0.0)), UTC):%Y-%m-%d %H:%M:%S} {text}"

@@ -17,9 +17,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from agentgate.audit.questions import event
 from agentgate.errors import RequestRefused
 from agentgate.loading.definition import read_file
-from agentgate.review.report.past import decision_of, event, version_of
+from agentgate.review.report.past import decision_of, version_of
 from agentgate.service.auditing import ask_log, read_query
 from agentgate.service.connection import thumbprint_of
 from agentgate.service.pages.rendering import page
