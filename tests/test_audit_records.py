@@ -18,8 +18,11 @@ from agentgate.audit import MemoryAudit
 from agentgate.audit.auditor import make_sealer, unseal_values
 from agentgate.audit.schema import VERSION, record_fields, record_types, schema_page
 from agentgate.audit.segment import record_bytes
-from agentgate.errors import KeyRefused
+from agentgate.diff import compare
+from agentgate.errors import KeyRefused, WorkflowError
 from agentgate.identity.proven import proven_agent, proven_user
+from agentgate.intents.lexical import derive
+from agentgate.loading.definition import load_text
 from agentgate.redemption.verifier import RedeemedCall
 from agentgate.values.request import Posture
 from tests.authority import lasting
@@ -239,3 +242,71 @@ def test_the_records_of_a_call_keep_their_bytes(gate: Gate) -> None:
     for varying, fixed in VARYING:
         text = re.sub(varying, fixed, text)
     assert text == RECORDS.read_text(), "a record's bytes changed: auditors read them, so is that meant?"
+
+
+def test_a_refusal_is_on_record_however_much_is_sealed(gate: Gate, tmp_path: Path) -> None:
+    run = gate.open_run("shop.refund", tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
+    for name, text, sealed in (("a", "x" * 230_000, False), ("b", "x" * 60_000, False), ("c", "x" * 30_000, True)):
+        answer = run.authorize("payments.refund", {**REFUND, "payee": "cus_8", "reason": text}, tool_call_id=name)
+        assert isinstance(answer, Deny)
+        record = records(gate)[-1]
+        assert (record["type"], record["tool_call_id"], record["lengths"]["reason"]) == ("decision", name, len(text))
+        told = unseal_values(record["sealed"], tmp_path / "auditor.key")
+        assert (told["payee"], told.get("reason") == text) == ("cus_8", sealed)
+
+
+FULL = WORKFLOW.replace(
+    "payee: {type: id",
+    "reason: {text: 20000, from: [model], record: full}\n      more: {type: json, text: 9000, from: [model], record: full, optional: true}"
+    "\n      note: {text: 200, from: [model], optional: true}\n      payee: {type: id",
+)
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_text_is_on_record_where_the_file_says_so(tmp_path: Path, *, sealed: bool) -> None:
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "refund.yaml").write_text(FULL)
+    public, private = auditor(tmp_path)
+    common: dict[str, Any] = {"issuer": "https://gate.example", "audit": "memory://", "clock": lambda: NOW}
+    with Gate.open_unsafe_unapproved(tmp_path / "w", **common, auditor=public if sealed else None) as gate:
+        run = gate.open_run("shop.refund", tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
+        common_args = {**REFUND, "payee": "cus_8", "note": "a secret note"}
+        for number, (reason, more, fitting) in enumerate(
+            (
+                ("It {broke}\n" * 200, {"a": [1, "b"]}, {"reason", "more"}),
+                ("\u6587" * 19_000, {"a": 1}, {"more"}),  # more than half of what a record has room for
+                ("x" * 20_001, ["x" * 9001], set()),  # refused for its length: it may be anything
+            )
+        ):
+            run.authorize("payments.refund", {**common_args, "reason": reason, "more": more}, tool_call_id=f"c{number}")
+            record = records(gate)[-1]
+            values = {"reason": reason, "more": more, "note": "a secret note", "payee": "cus_8"}
+            shown = set() if sealed else fitting
+            assert {name: value for name, value in record["args"].items() if name in values} == {name: values[name] for name in shown}
+            assert record["hidden"].keys() == values.keys() - shown
+            assert "a secret note" not in json.dumps(record)
+            if sealed and number == 0:
+                assert unseal_values(record["sealed"], private) == values
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "got"),
+    [
+        ("reason: {text: 20000, from: [model]", "reason: {text: 20000, from: [model], sensitive: true", "record: full beside sensitive"),
+        ("reason: {text: 20000, from: [model]", "reason: {type: id, from: [model]", "record on a id"),
+        ("      reason: {text", "      inner.reason: {text", "record: full inside a structure"),
+        ("20000, from: [model], record: full", "20000, from: [model], record: all", "record"),
+    ],
+)
+def test_what_may_not_be_recorded_in_full_is_refused_when_the_file_is_read(old: str, new: str, got: str) -> None:
+    load_text(FULL, "refund.yaml", {}, derive)
+    with pytest.raises(WorkflowError, match=got):
+        load_text(FULL.replace(old, new), "refund.yaml", {}, derive)
+
+
+def test_a_reviewer_is_told_what_is_recorded_in_full_from_now_on() -> None:
+    before = FULL.replace("from: [model], record: full}", "from: [model]}")
+    old, new = (load_text(each, "refund.yaml", {}, derive) for each in (before, FULL))
+    found = compare(old, new)
+    assert [*found.read_yourself] == ["tools.payments.refund.args.reason.record"]
+    assert (found.wider, found.narrower) == ((), ())

@@ -202,3 +202,15 @@ def test_of_several_gates_that_decided_on_a_call_the_last_counts(recorded: list[
     words += ["--audit", str(tmp_path / "one"), "--audit", str(tmp_path / "two")]
     done = CliRunner().invoke(app, words, env={"XDG_CACHE_HOME": str(tmp_path)})
     assert "1 recorded calls of the last 2026-01-01 would be decided otherwise" in done.output, done.output
+
+
+def test_what_is_recorded_in_full_changes_no_call(tmp_path: Path) -> None:
+    note = "      note: {text: 100, from: [model], optional: true}\n      currency: {in: [EUR]"
+    text = WORKFLOW.replace("      currency: {in: [EUR]", note)
+    found = decided(tmp_path, text)
+    old, new = (
+        load_text(each, "refund.yaml", {}, derive) for each in (text, text.replace("optional: true}", "optional: true, record: full}"))
+    )
+    for _, record in found:
+        assert record is not None
+        assert [*retrial_lines([record], old, new, "7d")][1] == "of 0 of 1 calls it cannot be told: none"

@@ -395,14 +395,16 @@ PLAIN, SECRET = "from: [model]}", "from: [model], sensitive: true}"
 
 @pytest.mark.parametrize("edits", [(PLAIN, SECRET), (SECRET, PLAIN)])
 def test_what_either_version_calls_sensitive_is_shown_to_nobody(team, gates, edits):
-    """Not in the question, which webhooks are told; not in why it is asked."""
+    """Not in the question, which webhooks are told; not in why it is asked; not in the audit log."""
     team.edit(PLAIN, edits[0])
     gate, run, _ = held(team, gates)
+    assert ("20.00" in str(gates.records(1, "decision")[-1])) == (edits[0] == PLAIN)
     change(team, edits, version=3)
     gate.reload()
     hold = pay(run, "20.00", "b").hold
     assert "it asks about some values of amount, which are not shown" in str(hold)
     assert "20.00" not in str(hold)
+    assert "20.00" not in str(gates.records(1, "decision")[-1])
 
 
 @pytest.mark.parametrize("edits", [(("group: leads", "group: chiefs"),), (("group: leads", "group: leads, count: 2"),), ((ASKS, MORE),)])

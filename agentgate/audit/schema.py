@@ -61,10 +61,10 @@ tool_call_id | the id that the runtime gave the call
 txn | the call, from its decision to its outcome; the same across a step-up and a repetition
 decision | `allow`, `deny`, `step_up` or `confirm`; `observed`: what only observes would refuse or hold it, and nobody does
 arguments_digest | SHA-256 of the canonical arguments
-args | declared arguments as they were sent
+args | declared arguments as they were sent; free text where its rule says `record: full` and no auditor's key is set
 hidden | of arguments that no record shows: HMAC-SHA256 (128 bits) under a key of the tenant, from the key ring
 lengths | of those that are text: how many characters
-sealed | of all of those: the values, sealed to the auditor's key (HPKE), in base64
+sealed | of all of those, without what is too long: the values, sealed to the auditor's key (HPKE), in base64
 origins | where each argument came from: `prompt`, `model`, `unknown`, or a fact and its call
 met | keys of the conditions that held, as `agentgate explain` names them
 reasons | conditions that did not: reason, field, got, expected, rule (file and line)

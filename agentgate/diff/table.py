@@ -64,7 +64,7 @@ _ROWS: Mapping[str, Mapping[str, str]] = {
         )
         + " ".join(operator.field for operator in OPERATORS),
         LIST: "named_first page_size",
-        READ: "type currency sensitive",
+        READ: "type currency sensitive record",
         NONE: "name line operators references calls alone joint free prompted said_as",
     },
     "Source": {CALLS: "kind tool field selector", NONE: "key"},

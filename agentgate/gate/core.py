@@ -123,7 +123,7 @@ class Core:
     issued: Issued = field(default_factory=Issued, init=False)
     observer: Observer = field(default_factory=Observer, init=False)
     unproven: Refusals = field(default_factory=Refusals, init=False)
-    forms: dict[tuple[str, str], ToolForm] = field(default_factory=dict, init=False)
+    forms: dict[tuple[str, ...], ToolForm] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "trusted", TrustedKeys(lambda: self.keys.jwks(time.time())))
@@ -335,6 +335,7 @@ def reasons_of(failures: tuple[Failure, ...]) -> list[Mapping[str, str]]:
 
 
 _SHOWN = 500  # bytes of an argument that a record holds as it is
+_ROOM = 64 << 10  # bytes of all that it holds in full, or sealed; each has the same share
 
 
 def seen(core: Core, versions: Versions, case: Case, made: str) -> dict[str, object]:
@@ -346,7 +347,9 @@ def seen(core: Core, versions: Versions, case: Case, made: str) -> dict[str, obj
     """
     run = case.run
     call = case.call
-    form = ToolForm() if case.tool is None else form_of(core, case.workflow, case.tool)
+    form = (
+        ToolForm() if case.tool is None else form_of(core, versions, case.workflow, case.tool)
+    )
     known: dict[str, object] = {
         "turns": len(run.turns),
         "calls": len(run.calls),
@@ -371,14 +374,20 @@ def seen(core: Core, versions: Versions, case: Case, made: str) -> dict[str, obj
         known["txn"] = txn(made)
     known["at"] = around.now.isoformat()
     known["args"], hidden = _shown(form, case)
+    data = {name: canonical(value) for name, value in hidden.items()}
     known["hidden"] = {
-        name: core.keys.masked(run.header.tenant, canonical(value))
-        for name, value in hidden.items()
+        name: core.keys.masked(run.header.tenant, each) for name, each in data.items()
     }
     if lengths := {name: len(value) for name, value in hidden.items() if type(value) is str}:
         known["lengths"] = lengths
     if hidden and core.seal is not None:
-        known["sealed"] = core.seal(hidden)
+        known["sealed"] = core.seal(
+            {
+                name: hidden[name]
+                for name, each in data.items()
+                if len(each) <= _ROOM // len(data)
+            }
+        )
     known["met"] = _met(form, case)
     return known
 
@@ -388,20 +397,22 @@ class ToolForm(NamedTuple):
 
     Attributes:
         conditions, keys: what each call must meet, and how that is named.
-        args: each declared argument, its rules, whether it may be left out as null, and whether
-            no record shows it.
+        args: each declared argument, its rules, whether it may be left out as null, and how
+            many bytes of it a record shows at most.
         alone: they only read, and are decided as if the run had no other calls.
     """
 
     conditions: tuple[Condition, ...] = ()
     keys: tuple[str, ...] = ()
-    args: tuple[tuple[str, tuple[Rule, ...], bool, bool], ...] = ()
+    args: tuple[tuple[str, tuple[Rule, ...], bool, int], ...] = ()
     alone: bool = False
 
 
-def form_of(core: Core, workflow: Workflow, tool: Tool) -> ToolForm:
-    """The form of a tool's records, made once."""
-    name = workflow.digest, tool.name
+def form_of(core: Core, versions: Versions, workflow: Workflow, tool: Tool) -> ToolForm:
+    """The form of a tool's records under these versions, each of which masks what the other
+    says is sensitive; made once.
+    """
+    name = *[each.digest for each in versions.each], tool.name
     if (form := core.forms.get(name)) is None:
         listed = tuple(
             [
@@ -413,8 +424,10 @@ def form_of(core: Core, workflow: Workflow, tool: Tool) -> ToolForm:
         rules: dict[str, list[Rule]] = {}
         for rule in tool.args.values():
             rules.setdefault(root(rule.name), []).append(rule)
+        full = sum(rule.record == "full" for rule in tool.args.values())
+        share = _ROOM // full if full and core.seal is None else 0
         args = [
-            (each, tuple(inside), all(r.nullable for r in inside), any(map(_is_secret, inside)))
+            (each, tuple(inside), all(r.nullable for r in inside), _most_of(inside, share))
             for each, inside in rules.items()
         ]
         form = core.forms[name] = ToolForm(
@@ -458,15 +471,13 @@ def _shown(form: ToolForm, case: Case) -> tuple[dict[str, object], dict[str, obj
         for failure in case.denied
         if failure.reason in {Reason.ARGUMENT_FORM, Reason.ARGUMENT_VALUE}
     }
-    for name, rules, nullable, secret in form.args:
+    for name, rules, nullable, most in form.args:
         if name in given:
             value = given[name]
             if value is None and nullable:
                 args[name] = None  # as left out
-            elif (
-                secret
-                or _is_large(value)
-                or (refused and any(_is_refused(case, rule, refused) for rule in rules))
+            elif not _fits(value, most) or (
+                refused and any(_is_refused(case, rule, refused) for rule in rules)
             ):
                 hidden[name] = value
             else:
@@ -474,13 +485,26 @@ def _shown(form: ToolForm, case: Case) -> tuple[dict[str, object], dict[str, obj
     return args, hidden
 
 
-def _is_large(value: object) -> bool:
-    """A long value, or a structure: it may hold what no rule names."""
+def _most_of(rules: list[Rule], share: int) -> int:
+    """How many bytes of a value a record shows: of a sensitive one none, of free text none but
+    its `share` where the file says so.
+    """
+    if any(rule.sensitive for rule in rules):
+        return 0
+    if share and rules[0].record == "full":
+        return share
+    return 0 if any(map(_is_free, rules)) else _SHOWN
+
+
+def _fits(value: object, most: int) -> bool:
+    """Whether a record may show a value: no long one, and no structure, which may hold what no
+    rule names, but in full.
+    """
     # no character is longer than \\u0000
-    if type(value) is str and len(value) < _SHOWN // 6 and "{" not in value:
-        return False
+    if type(value) is str and len(value) < most // 6 and "{" not in value:
+        return True
     data = canonical(value)
-    return b"{" in data or len(data) > _SHOWN
+    return len(data) <= most and (most > _SHOWN or b"{" not in data)
 
 
 def _is_refused(case: Case, rule: Rule, refused: set[str]) -> bool:
@@ -488,9 +512,8 @@ def _is_refused(case: Case, rule: Rule, refused: set[str]) -> bool:
     return rule.name in refused and (rule.name not in case.values or rule.type not in NUMERIC)
 
 
-def _is_secret(rule: Rule) -> bool:
-    """A value that no record shows: a sensitive one, or free text that nothing narrows."""
-    return rule.sensitive or (
-        rule.type in {"text", "json"}
-        and not (rule.one_of or rule.equals or rule.pattern or rule.glob)
+def _is_free(rule: Rule) -> bool:
+    """Free text, which nothing narrows."""
+    return rule.type in {"text", "json"} and not (
+        rule.one_of or rule.equals or rule.pattern or rule.glob
     )

@@ -209,7 +209,7 @@ def is_alone(core: Core, header: Header, name: str) -> bool:
         or name not in versions.opened.tools
     ):
         return False
-    return form_of(core, versions.opened, versions.opened.tools[name]).alone
+    return form_of(core, versions, versions.opened, versions.opened.tools[name]).alone
 
 
 def _waiting(core: Core, state: RunState, call: Call) -> Flow:

@@ -235,6 +235,7 @@ class ArgumentBlock(OperatorsBlock):
     page_size: Yes | None = None
     needs: Labels | None = None
     sensitive: bool = False
+    record: Literal["full"] | None = None
 
 
 class WhenBlock(OperatorsBlock):

@@ -46,6 +46,11 @@ _NEEDS = (
 _ONLY_ON = (  # a key of an argument, the types that may have it, what is expected
     ("entities", {"text", "json"}, "entities only on free text and json"),
     ("currency", {"money"}, "currency only on type money"),
+    (
+        "record",
+        {"text", "json"},
+        "record only on free text and json (other values are on record as they are)",
+    ),
 )
 _NEVER_INSIDE = {  # origins that nothing inside a text has, and why
     "model": "model would allow every address the model writes",
@@ -185,6 +190,7 @@ def argument_rule(site: Site, tool: str, name: str, block: ArgumentBlock, at: Pl
         page_size=bool(block.page_size),
         needs=tuple(block.needs or ()),
         sensitive=block.sensitive,
+        record=block.record or "",
         **operators,
     )
 
@@ -230,6 +236,13 @@ def _misplaced(
             "named_first on a text",
             "a type that is told apart in a prompt, such as iban or email",
         )
+    if block.record and (block.sensitive or "." in name):
+        got = (
+            "record: full beside sensitive"
+            if block.sensitive
+            else "record: full inside a structure"
+        )
+        yield "record", got, "a whole argument that is not sensitive"
     if block.nullable and name.endswith(EACH):
         yield (
             "nullable",

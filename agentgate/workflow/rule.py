@@ -104,6 +104,7 @@ class Rule:
             (`agentgate.workflow.page_size`).
         needs: intents of which one must be present where the argument is sent; empty: those of
             the tool suffice.
+        record: how much of a free text the audit log shows.
         operators: the stated ones of `agentgate.workflow.operators`, compiled from the fields
             above.
         references: the origins that name an earlier call, and the bound.
@@ -143,6 +144,7 @@ class Rule:
     page_size: bool = False
     needs: tuple[str, ...] = ()
     sensitive: bool = False
+    record: Literal["", "full"] = ""
     above: Decimal | None = None
     not_in: tuple[Scalar, ...] | None = None
     not_pattern: Pattern | None = None

@@ -36,6 +36,7 @@ NOT_COVERED: Mapping[tuple[str, str], str] = {
     ("Workflow", "risk"): "decides how many reviewers sign, not what a call may do",
     ("Intent", "asks_for"): "for people: nothing is decided by it",
     ("Tool", "title"): "for people: nothing is decided by it",
+    ("Rule", "record"): "of the audit log: nothing is decided by it",
     ("Intent", "words"): (
         "a word more cannot be known from cases: read them; examples and counter-examples "
         "are checked whenever the file loads"

@@ -52,7 +52,7 @@ def retrial_lines(
     found = dict[object, tuple[str, str]]()
     differing = [
         *((each.tool, each.field) for each in (*diff.wider, *diff.narrower)),
-        *(("", path) for path in diff.read_yourself),
+        *(("", path) for path in diff.read_yourself if not path.endswith(".record")),
     ]
     for record in (each for each in records if each.get("type") in ("decision", "observation")):
         call = record.get("run"), record.get("tool_call_id")
