@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from agentgate import Agent, Allow, Deny, Gate, StepUp, User
 from agentgate.audit import MemoryAudit
 from agentgate.audit.auditor import make_sealer, unseal_values
-from agentgate.audit.schema import VERSION, record_fields, record_types, schema_page
+from agentgate.audit.schema import VERSION, find_wrong, record_fields, record_types, schema_page
 from agentgate.audit.segment import record_bytes
 from agentgate.diff import compare
 from agentgate.errors import KeyRefused, WorkflowError
@@ -165,6 +165,7 @@ def check(record: dict[str, Any]) -> None:
     assert names >= always, (record["type"], always - names)
     assert names <= always | maybe, (record["type"], names - always - maybe)
     assert record["v"] == VERSION
+    assert not find_wrong(json.loads(json.dumps(record)))
 
 
 def test_every_type_that_the_package_writes_is_described_and_every_field() -> None:

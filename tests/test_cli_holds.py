@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 
 from agentgate import Allow, Deny, Gate, StepUp
 from agentgate.approvals.writing import Reviewer, ReviewRule, new_root, sign_root, statement, write_approval, write_index
-from agentgate.audit import read_records
+from agentgate.audit import FileAudit, read_records
 from agentgate.cli.main import app
 from agentgate.review.report.theatre import rule_stats
 from agentgate.token.keys import KeyRing
@@ -279,6 +280,25 @@ def test_stats_are_read_from_a_gates_log(desk: Desk) -> None:
     assert 0 <= row["seconds"] < 60
     plain = CliRunner().invoke(app, ["holds", "stats", "--audit", str(desk.folder / "audit")])
     assert "big" in plain.output
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"rules": "big"}, "rules 'big'"),
+        ({"seconds": "soon"}, "seconds 'soon'"),
+        ({"workflow": [5]}, "workflow [5]"),
+        ({"reasons": [5]}, "reasons [5]"),
+        ({"workflow": None}, "workflow None"),
+        ({}, "no workflow"),
+    ],
+)
+def test_a_record_with_another_kind_of_value_is_named_and_not_counted(tmp_path: Path, change: dict[str, Any], named: str) -> None:
+    log = FileAudit(tmp_path / "audit")
+    log.append({"type": "hold_answer", "time": 1.0, "rules": ["big"], "answer": "release", "seconds": 1, **change}, time.monotonic() + 5)
+    log.close()
+    done = CliRunner().invoke(app, ["holds", "stats", "--audit", str(tmp_path / "audit")])
+    assert (done.exit_code, f":1: got {named}, expected what docs/audit-schema.md" in done.stderr) == (1, True), done.output
 
 
 def test_the_list_has_every_hold_however_many_there_are(desk: Desk) -> None:

@@ -516,3 +516,43 @@ def test_a_gate_that_revoked_last_notices_that_the_revocation_is_lost(shop: Shop
     run = started(shop.gate)
     shop.lost(lambda: shop.gate.revoke("user:somebody", tenants=["acme"], by="ana", reason="INC-1"))
     assert asked(run) == {Reason.OUTCOME_UNKNOWN}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"tenant": 5}, "tenant 5"),
+        ({"tenant": None}, "tenant None"),
+        ({"redemptions": "none"}, "history: got"),
+        ({"redemptions": 7}, "redemptions 7"),
+        ({"tool_call_id": {}}, "tool_call_id {}"),
+        ({"time": "noon"}, "time 'noon'"),
+        ({"type": "decision", "limits": [{"x": 1}], "spent": True}, "limits:"),
+        ({"type": "decision", "limits": [5]}, "limits [5]"),
+        ({"audience": ...}, "no audience"),
+        ({"call_digest": ...}, "no call_digest"),
+        ({"jti": ...}, "no jti"),
+    ],
+)
+def test_a_record_with_another_kind_of_value_ends_reconciling_by_its_name(tmp_path: Path, change: dict[str, Any], named: str) -> None:
+    server = Server(valkey_binary(), tmp_path / "server")
+    try:
+        history = "history" if change.get("type") == "decision" else "redemptions"
+        told = {
+            "type": "redemption",
+            "time": 1.0,
+            "tenant": "acme",
+            "run": "run_1",
+            "tool_call_id": "c",
+            "tool": "t",
+            "txn": "x",
+            "jti": "j",
+        }
+        told |= {"call_digest": "0" * 64, "audience": "https://shop.example", history: f"{EPOCH} 1"} | change
+        log = FileAudit(tmp_path / "log")
+        log.append({name: value for name, value in told.items() if value is not ...}, time.monotonic() + 5)
+        log.close()
+        done = CliRunner().invoke(app, ["store", "reconcile", "--store", server.url, "--audit", str(tmp_path / "log")])
+        assert (done.exit_code, named in done.stderr) == (1, True), (done.output, done.exception)
+    finally:
+        server.stop()

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agentgate.audit.segment import read_records
+from agentgate.audit.segment import TypedRecord, read_typed
+from agentgate.errors import AuditDamaged
 from agentgate.stores import Op, ops, server_id
-from agentgate.stores.history import split
+from agentgate.stores.history import checked_history, split
 from agentgate.stores.recovery import MAX_COUNT, Event, HistoryRecord, Taken
 from agentgate.values.canonical import canonical
 from agentgate.values.identities import name_of
@@ -85,8 +86,16 @@ class Loss:
         who = f"call {record['tool_call_id']} of {record['run']}"
         if mint is None:
             self.missing.append(f"what {who} took of limits (its gate's log)")
-        taken = mint.get("limits", ()) if mint is not None else ()
-        shares = [each for each in taken if each["amount"] is not None]
+        taken = (mint or {}).get("limits", ())
+        try:
+            shares = tuple([Taken(**each) for each in taken if each["amount"] is not None])
+        except (KeyError, TypeError) as error:
+            raise AuditDamaged(
+                (mint or record)["writer"],
+                (mint or record)["seq"],
+                f"limits: {error}",
+                str(Taken._fields),
+            ) from error
         if len(shares) < len(taken):
             self.missing.append(f"the sensitive amount that {who} took of a limit")
         self.events.append(
@@ -100,7 +109,7 @@ class Loss:
                 at_ms=int(record["time"] * 1000),
                 outcome=outcome,
                 redeemed=record["type"] == "redemption",
-                limits=tuple([Taken(**each) for each in shares]),
+                limits=shares,
                 audience=record.get("audience", ""),
             )
         )
@@ -108,9 +117,7 @@ class Loss:
 
 def find_tenants(directories: Sequence[Path]) -> set[str]:
     """Every tenant whose calls these logs name."""
-    return {
-        record["tenant"] for record in _records(directories) if record.get("type") in _COUNTED
-    }
+    return {record["tenant"] for record in read_typed(directories, _COUNTED)}
 
 
 def find_losses(
@@ -126,13 +133,13 @@ def find_losses(
         AuditDamaged, OSError: a log cannot be read; nothing is left out in silence.
     """
     losses = {tenant: Loss() for tenant in known}
-    events: dict[str, dict[_Counted, dict[str, Any]]] = {tenant: {} for tenant in known}
-    for record in _records(directories):
-        if record.get("type") not in _COUNTED or record["tenant"] not in known:
+    events: dict[str, dict[_Counted, TypedRecord]] = {tenant: {} for tenant in known}
+    for record in read_typed(directories, _COUNTED):
+        if record["tenant"] not in known:
             continue
         tenant = record["tenant"]
         for name in _HISTORIES & record.keys():
-            place = split(record[name])
+            place = split(checked_history(record[name]))
             if place[1] > known[tenant].ends.get(place[0], 0):
                 losses[tenant].saw(
                     record[name], server_id(record["audience"]) if name == "redemptions" else ""
@@ -147,12 +154,12 @@ def find_losses(
     lifted: dict[tuple[str, str], float] = {}
     minted: dict[str, dict[str, Any]] = {}
     outcomes: dict[str, str] = {}
-    for record in _records(directories) if wanted else ():
+    for record in read_typed(directories, ("decision", "outcome", "lifting")) if wanted else ():
         if record.get("jti") in wanted and record["type"] == "decision":
             minted[record["jti"]] = record
-        elif record.get("jti") in wanted and record["type"] == "outcome":
+        elif record.get("jti") in wanted:
             outcomes[record["jti"]] = record["outcome"]
-        elif record.get("type") == "lifting":
+        elif record["type"] == "lifting":
             lifted[record["tenant"], record["name"]] = record["time"]
     for tenant, loss in losses.items():
         loss.lost = known[tenant].lost
@@ -176,11 +183,6 @@ def find_losses(
             ):
                 loss.revocations.append(op)
     return losses
-
-
-def _records(directories: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    for directory in directories:
-        yield from read_records(directory)
 
 
 def _gaps(known: HistoryRecord, loss: Loss, events: Iterable[_Counted]) -> Iterator[str]:

@@ -8,7 +8,8 @@ none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 VERSION = 3
 
@@ -47,100 +48,100 @@ pruned | segments were removed after their time; and, a record for each history,
 """
 
 _FIELDS = """
-type | what the record tells
-v | the version of this schema
-time | when it was written, POSIX seconds, by the clock of its writer
-tenant | whose run or call it is
-run | the run
-workflow | id, version and digest of the workflow version that the run was opened with
-user | who the agent works for; null: nobody
-agent | the workload that calls
-identity | how user and agent are known (`proven`, `in_process`); `via`, the brokers between them; `posture`, what attestation says
-tool | the tool; of a name that the model made up, `(not shown)`
-tool_call_id | the id that the runtime gave the call
-txn | the call, from its decision to its outcome; the same across a step-up and a repetition
-decision | `allow`, `deny`, `step_up` or `confirm`; `observed`: what only observes would refuse or hold it, and nobody does
-arguments_digest | SHA-256 of the canonical arguments
-args | declared arguments as they were sent; free text where its rule says `record: full` and no auditor's key is set
-hidden | of arguments that no record shows: HMAC-SHA256 (128 bits) under a key of the tenant, from the key ring
-lengths | of those that are text: how many characters
-sealed | of all of those, without what is too long: the values, sealed to the auditor's key (HPKE), in base64
-origins | where each argument came from: `prompt`, `model`, `unknown`, or a fact and its call
-met | keys of the conditions that held, as `agentgate explain` names them
-reasons | conditions that did not: reason, field, got, expected, rule (file and line)
-turns | how many turns of the user were known
-calls | how many redeemed calls of the run were known
-doubts | how many words in doubt were known
-succession | which run of its conversation it is, after so many others
-conversation | the host's id of the conversation
-at | the decision time
-environment | where the gate or the agent runs
-data_class | of the data that the call asks for
-network | from where it came
-definition | digest of the tool's definition, as the integration read it
-in_force | the other version that the call was decided under
-hold | the hold: the digest of the call
-rules | ids of the step-up rules that ask
-call_digest | SHA-256 of the call's binding terms and arguments
-intent | which intent allowed it
-jti | the token's id, or that of a call that needs none; never the token
-lineage | the mint in the history of the store
-releases | the hold that was spent
-approver | how those who said yes are known
-approvals | who said yes: id, how they are known, channel, and the proof, which anybody can check again
-limits | what it took of limits
-spent | it spent the release
-performed | no token leaves the process: it is redeemed next, and on record only where that must not be forgotten (no free read)
-history | the count of the tenant's history in the store
-redemptions | the count of the tool server's
-audience | the tool server
-broker | where the credential came from
-role | of the credential
-expires_at | when it ends, POSIX seconds
-outcome | `done`, `failed`, `not_run` or `unknown`
-why | what happened
-missing | what of the call is on no other record
-withheld | its result held the upstream credential, and was not passed on
-by | who said so
-by_identity | how they are known
-channel | how they said it
-proof | what shows it again: the signed answer, or the gate's seal on one that came unsigned
-answer | `release`, `refuse` or `reveal`
-state | of the hold, then
-seconds | between question and answer
-together | the holds that were answered together, and the root over them
-code | why it does not count
-holds | the holds that it was for
-host | the client that opened the run
-client | the client that asked
-name | of what is revoked: kind and name
-reason | why, in a person's words
-observed | the version that only observes
-would | what it decides
-unknown | why what it decides says little: `facts`, which only a run under it would have recorded, or the error that it raised
-before | up to when
-life | for how many seconds; 0: for good
-kind | what is revoked
-workflows | the workflows
-account | the service account
-issuer | who proves it
-key | thumbprint of the key
-root | a root: of approvals, or of a tree
-since | from when it counts
-counts | rows of kind, field or code, client, address and number
-first | the first four, as they were
-refused | how many were refused; of workflows, which and why
-marks | serials of what reviewers signed
-more | how many more were refused
-revoked | versions that reviewers revoked
-replayed | how many events were written back
-seen | up to where each history was seen; of `pruned`: one, by its name
-at_once | how many may be under way
-records | their numbers in this segment
-head | of the segment: bytes, digest, seq, time, writer
-origin | the log
-size | leaves of its tree
-removed | the segments, by their writers
+type | text | what the record tells
+v | count | the version of this schema
+time | count or number | when it was written, POSIX seconds, by the clock of its writer
+tenant | text | whose run or call it is
+run | text | the run
+workflow | object | id, version and digest of the workflow version that the run was opened with
+user | text or null | who the agent works for; null: nobody
+agent | text | the workload that calls
+identity | object | how user and agent are known (`proven`, `in_process`); `via`, the brokers between them; `posture`, what attestation says
+tool | text | the tool; of a name that the model made up, `(not shown)`
+tool_call_id | text | the id that the runtime gave the call
+txn | text | the call, from its decision to its outcome; the same across a step-up and a repetition
+decision | text | `allow`, `deny`, `step_up` or `confirm`; `observed`: what only observes would refuse or hold it, and nobody does
+arguments_digest | text | SHA-256 of the canonical arguments
+args | object | declared arguments as they were sent; free text where its rule says `record: full` and no auditor's key is set
+hidden | object | of arguments that no record shows: HMAC-SHA256 (128 bits) under a key of the tenant, from the key ring
+lengths | object | of those that are text: how many characters
+sealed | text | of all of those, without what is too long: the values, sealed to the auditor's key (HPKE), in base64
+origins | object | where each argument came from: `prompt`, `model`, `unknown`, or a fact and its call
+met | list or objects | keys of the conditions that held, as `agentgate explain` names them
+reasons | objects | conditions that did not: reason, field, got, expected, rule (file and line)
+turns | count | how many turns of the user were known
+calls | count | how many redeemed calls of the run were known
+doubts | count | how many words in doubt were known
+succession | count | which run of its conversation it is, after so many others
+conversation | text | the host's id of the conversation
+at | text | the decision time
+environment | text | where the gate or the agent runs
+data_class | text | of the data that the call asks for
+network | text | from where it came
+definition | text | digest of the tool's definition, as the integration read it
+in_force | object | the other version that the call was decided under
+hold | text | the hold: the digest of the call
+rules | list or objects | ids of the step-up rules that ask
+call_digest | text | SHA-256 of the call's binding terms and arguments
+intent | text | which intent allowed it
+jti | text | the token's id, or that of a call that needs none; never the token
+lineage | text | the mint in the history of the store
+releases | list or objects | the hold that was spent
+approver | text | how those who said yes are known
+approvals | objects | who said yes: id, how they are known, channel, and the proof, which anybody can check again
+limits | objects | what it took of limits
+spent | flag | it spent the release
+performed | flag | no token leaves the process: it is redeemed next, and on record only where that must not be forgotten (no free read)
+history | text | the count of the tenant's history in the store
+redemptions | text | the count of the tool server's
+audience | text | the tool server
+broker | text | where the credential came from
+role | text | of the credential
+expires_at | count or number or null | when it ends, POSIX seconds
+outcome | text | `done`, `failed`, `not_run` or `unknown`
+why | text | what happened
+missing | list or objects or text | what of the call is on no other record
+withheld | flag | its result held the upstream credential, and was not passed on
+by | text or object or null | who said so
+by_identity | text or null | how they are known
+channel | text | how they said it
+proof | object or null | what shows it again: the signed answer, or the gate's seal on one that came unsigned
+answer | text | `release`, `refuse` or `reveal`
+state | text | of the hold, then
+seconds | count or number or null | between question and answer
+together | object | the holds that were answered together, and the root over them
+code | text | why it does not count
+holds | list or objects | the holds that it was for
+host | text | the client that opened the run
+client | text | the client that asked
+name | text | of what is revoked: kind and name
+reason | text or null | why, in a person's words
+observed | object | the version that only observes
+would | text | what it decides
+unknown | text | why what it decides says little: `facts`, which only a run under it would have recorded, or the error that it raised
+before | count or number or null | up to when
+life | count | for how many seconds; 0: for good
+kind | text or count | what is revoked
+workflows | list or objects or count | the workflows
+account | text | the service account
+issuer | text | who proves it
+key | text | thumbprint of the key
+root | text or null | a root: of approvals, or of a tree
+since | count or number or null | from when it counts
+counts | list or objects | rows of kind, field or code, client, address and number
+first | list or objects | the first four, as they were
+refused | list or objects or count | how many were refused; of workflows, which and why
+marks | object | serials of what reviewers signed
+more | count | how many more were refused
+revoked | list or objects or count | versions that reviewers revoked
+replayed | count or object | how many events were written back
+seen | object or list or objects | up to where each history was seen; of `pruned`: one, by its name
+at_once | count | how many may be under way
+records | list or objects | their numbers in this segment
+head | object | of the segment: bytes, digest, seq, time, writer
+origin | text | the log
+size | count | leaves of its tree
+removed | list or objects | the segments, by their writers
 """
 
 
@@ -158,9 +159,36 @@ def record_types() -> dict[str, tuple[str, frozenset[str], frozenset[str]]]:
     return found
 
 
-def record_fields() -> dict[str, str]:
-    """What each field means."""
-    return dict(line.split(" | ", 1) for line in _FIELDS.strip().splitlines())
+def record_fields() -> dict[str, tuple[str, str]]:
+    """Of each field: what kind of value it has, and what it means."""
+    rows = [line.split(" | ", 2) for line in _FIELDS.strip().splitlines()]
+    return {name: (kind, told) for name, kind, told in rows}
+
+
+_KIND_OF = {name: kind for name, (kind, _) in record_fields().items()}
+_KINDS = {
+    str: "text",
+    int: "count",
+    float: "number",
+    bool: "flag",
+    dict: "object",
+    type(None): "null",
+}
+
+
+def find_wrong(record: Mapping[str, Any]) -> str:
+    """The first field of a record that has another kind of value; empty: there is none."""
+    known = (name for name in record if name in _KIND_OF)
+    return next(
+        (name for name in known if _kind_of(record[name]) not in _KIND_OF[name].split(" or ")),
+        "",
+    )
+
+
+def _kind_of(value: Any) -> str:
+    if isinstance(value, list):
+        return "objects" if all(isinstance(each, dict) for each in value) else "list"
+    return _KINDS[type(value)]
 
 
 def schema_page() -> Iterator[str]:
@@ -182,7 +210,12 @@ def schema_page() -> Iterator[str]:
         yield f"| `{name}` | {told} | {', '.join(listed)} |"
     yield from (
         "",
-        "| field | meaning |",
-        "|---|---|",
-        *(f"| `{name}` | {told} |" for name, told in record_fields().items()),
+        (
+            "A list may hold anything, objects are a list of them, a history is `EPOCH COUNT`, a "
+            "number is also one with a fraction."
+        ),
+    )
+    yield from ("", "| field | kind | meaning |", "|---|---|---|")
+    yield from (
+        f"| `{name}` | {kind} | {told} |" for name, (kind, told) in record_fields().items()
     )

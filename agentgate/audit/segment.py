@@ -19,16 +19,17 @@ import os
 import secrets
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Self, cast
+from typing import IO, Any, NamedTuple, NoReturn, Self, cast
 
 import orjson
 
 from agentgate.audit.room import ROOM, STEP, check_limit, reserve
-from agentgate.audit.schema import VERSION
+from agentgate.audit.schema import VERSION, find_wrong
 from agentgate.audit.tree import Head
 from agentgate.audit.writing import sync_directory
 from agentgate.errors import AuditDamaged, AuditUnavailable, CanonicalError, NameRefused
@@ -39,6 +40,7 @@ from agentgate.values.canonical import MAX_BYTES, canonical, digest
 LARGE = 64 << 20  # bytes
 _FIRST = "0" * 64
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+_SCHEMA = "what docs/audit-schema.md says of it"
 _KEYS = {"prev", "record", "seq", "writer"}
 _PREFIX = len(b'{"record":')
 _AROUND = 512  # bytes, at most, of what surrounds a record in its line
@@ -268,6 +270,31 @@ def read_records(
             if damaged is None:
                 raise
             damaged(error)
+
+
+class TypedRecord(dict[str, Any]):
+    """A record whose fields have the values that the schema says; a field that it lacks is
+    refused by name.
+    """
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise AuditDamaged(self["writer"], self["seq"], f"no {name}", _SCHEMA)
+
+
+def read_typed(directories: Iterable[Path], types: Sequence[str]) -> Iterator[TypedRecord]:
+    """The records of these types in some directories.
+
+    Raises:
+        AuditDamaged: as `read_records`, or a field has another kind of value. OSError: a file
+            cannot be read.
+    """
+    for record in chain.from_iterable(map(read_records, directories)):
+        if record.get("type") in types:
+            if wrong := find_wrong(record):
+                raise AuditDamaged(
+                    record["writer"], record["seq"], f"{wrong} {record[wrong]!r:.80}", _SCHEMA
+                )
+            yield TypedRecord(record)
 
 
 def remembered(directory: str | os.PathLike[str]) -> dict[str, str]:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +23,8 @@ from typer import Argument, Option
 from agentgate.approvals import load_approved, root_digest
 from agentgate.approvals.people import Signers
 from agentgate.approvals.sshsig import HOLD_NAMESPACE
-from agentgate.audit import AuditLog, FileAudit, MemoryAudit, read_records
+from agentgate.audit import AuditLog, FileAudit, MemoryAudit
+from agentgate.audit.segment import read_typed
 from agentgate.cli.output import (
     WORKFLOWS,
     Accept,
@@ -388,7 +388,7 @@ def stats(
     really judges.
     """
     quiet()
-    found = rule_stats(chain.from_iterable(read_records(folder) for folder in audit))
+    found = rule_stats(read_typed(audit, ("hold_answer", "decision")))
     if as_json:
         names = ("workflow", "rule", "answered", "released", "seconds", "instead")
         say_json(

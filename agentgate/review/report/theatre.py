@@ -62,9 +62,8 @@ def rule_stats(records: Iterable[Record]) -> tuple[RuleStats, ...]:
     said: dict[tuple[str, str], list[tuple[bool, float | None]]] = {}
     why: dict[tuple[str, str], Counter[tuple[str, str]]] = {}
     for record in records:
-        named = record.get("workflow")
-        workflow = str(named.get("id")) if isinstance(named, Mapping) else "?"
-        kind = record.get("type")
+        workflow = str(record["workflow"].get("id"))
+        kind = record["type"]
         for rule in record.get("rules", ()):
             key = (workflow, str(rule))
             if kind == "hold_answer":
