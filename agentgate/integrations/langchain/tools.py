@@ -168,7 +168,7 @@ def use_run(run: Any, *, inject: Mapping[str, Any] | None = None) -> Iterator[No
 
 
 def _guard_of(tool: Any) -> Guard:
-    guard: Guard = tool._agentgate  # noqa: SLF001 - declared in the generated class
+    guard: Guard = tool.__pydantic_private__["_agentgate"]  # declared in the generated class
     return guard
 
 
@@ -392,11 +392,12 @@ def _guarded_again(tool: BaseTool) -> BaseTool:
 
 def _method(function: Callable[..., Any]) -> property:
     """A method that an attribute of the instance cannot hide. LangChain reads its annotations
-    on every call: they are types, not text.
+    and its signature on every call.
     """
     # LangChain cannot read them either and fills nothing
     with suppress(NameError, TypeError, AttributeError):
         function.__annotations__ = typing.get_type_hints(function, include_extras=True)
+        function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]  # of any function
     return property(lambda self: MethodType(function, self))
 
 
