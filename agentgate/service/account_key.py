@@ -19,18 +19,16 @@ from agentgate.service.state import Service
 
 async def rotate(request: Request, service: Service) -> Response:
     """See the module."""
-    settings = service.settings
-    keys = service.gate.core.keys
     form, caller = await service.form(request)
     checked_types(form)
     if "statement" not in form:
         raise malformed("statement", "none", "one")
     shown = shown_with(request, service, caller, "/oauth2/key")
     agent = shown.agent(form["subject_token"], form["subject_token_type"])
-    check_known_by_it(caller, agent, settings)
+    check_known_by_it(caller, agent, service.settings)
     tenant = caller.tenant(form.get("tenant"))
     account = await service.gate.rotate_own_key(form["statement"], tenant=tenant, agent=agent)
     request.state.client = caller.id
     answer = answered({"tenant": tenant, "account": account})
-    answer.headers["DPoP-Nonce"] = fresh(keys)
+    answer.headers["DPoP-Nonce"] = fresh(service.gate.core.keys)
     return answer

@@ -99,6 +99,11 @@ def answered(body: Mapping[str, Any], status: int = 200) -> Response:
     return Response(orjson.dumps(body), status, _HEADERS, media_type="application/json")
 
 
+def answered_done() -> Response:
+    """That it is done, and nothing more."""
+    return Response(status_code=204, headers={"Cache-Control": "no-store"})
+
+
 def oauth_error(refused: RequestRefused) -> Response:
     """RFC 6749 section 5.2."""
     said = {

@@ -38,7 +38,7 @@ from agentgate.redemption.reporting import (
 )
 from agentgate.redemption.steps import redeem
 from agentgate.redemption.upstream import Redemption
-from agentgate.service.answer import RETRY, answered, malformed, unavailable
+from agentgate.service.answer import RETRY, answered, answered_done, malformed, unavailable
 from agentgate.service.clients import Caller
 from agentgate.service.reading import checked_members, optional_text, read_json, text
 from agentgate.service.state import Service
@@ -267,4 +267,4 @@ async def _redeemed(
 def _told(answer: str) -> Response:
     if answer != "ok":
         raise RequestRefused(409, answer)
-    return Response(status_code=204, headers={"Cache-Control": "no-store"})
+    return answered_done()

@@ -67,7 +67,6 @@ async def defer(
     if caller.claimed and not key and not certificate:
         return RequestRefused(400, "access_denied", step_up.code, *step_up.failures)
     code = f"{secrets.token_urlsafe(32)}.{run.tenant}"
-    left = hold.expires_at - time.time()
     body: dict[str, Any] = {
         # a gate of before 2 would not ask for the certificate again
         "v": 2 if certificate else 1,
@@ -86,7 +85,7 @@ async def defer(
             "deferred",
             f"{caller.id}\n{code}",
             canonical(body),
-            ttl_ms=int((left + _AFTER) * 1000),
+            ttl_ms=int((hold.expires_at - time.time() + _AFTER) * 1000),
         )
     )
     refused = pending(code, hold)

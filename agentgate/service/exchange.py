@@ -30,7 +30,6 @@ from agentgate.service.credentials import Shown, unverified_name, user_credentia
 from agentgate.service.detail import AskedCall, read_detail
 from agentgate.service.nonces import proof_of
 from agentgate.service.reading import one_header
-from agentgate.service.served import ServedGate
 from agentgate.service.settings import ServiceSettings
 from agentgate.service.state import Service
 from agentgate.token.jws import split
@@ -183,7 +182,7 @@ def check_supported(form: Mapping[str, str], *others: str) -> None:
 
 
 async def proven_run(
-    asked: ExchangeRequest, request: Request, *, gate: ServedGate, settings: ServiceSettings
+    asked: ExchangeRequest, request: Request, service: Service
 ) -> tuple[AsyncRun, Tool | None]:
     """Steps 6 and 7: run and tool. The line that is logged of `request` names the run from when
     it is known.
@@ -191,6 +190,7 @@ async def proven_run(
     Raises:
         RequestRefused, RunRefused, CredentialRefused.
     """
+    gate = service.gate
     workflow = gate.core.workflow(asked.asked.workflow)
     agent = asked.agent()
     user = asked.user()
@@ -202,7 +202,7 @@ async def proven_run(
             "a proof of the agent's key, or a certificate that proves it",
         )
         raise RequestRefused(400, "invalid_dpop_proof", "proof", failure)
-    check_known_by_it(asked.caller, agent, settings)
+    check_known_by_it(asked.caller, agent, service.settings)
     over = OverHTTP(client=asked.caller.id, address=request.state.peer)
     if asked.asked.run is None:
         if workflow.intents or user is not None:

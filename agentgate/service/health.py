@@ -25,7 +25,7 @@ from agentgate.errors import AuditUnavailable, ClockSkewed, KeyRefused, StoreUna
 from agentgate.loading.catalog import AHEAD
 from agentgate.service.counting import Gauge
 from agentgate.service.served import ServedGate
-from agentgate.stores import Weakness, Where, ops, recovery
+from agentgate.stores import Where, ops, recovery
 from agentgate.values.visible import visible
 
 FRESH_SECONDS = 1.0
@@ -60,16 +60,6 @@ class HealthCondition(NamedTuple):
     def line(self) -> str:
         """What readiness says of it."""
         return f"{self.code}: {self.what}" if self.public else self.code
-
-
-def _versions(gate: ServedGate) -> dict[tuple[str, ...], float]:
-    return {(each.id, str(each.version)): 1.0 for each in gate.catalog}
-
-
-def _of_weakness(weakness: Weakness) -> HealthCondition:
-    return HealthCondition(
-        weakness.code, False, f"{weakness.setting}: {weakness.means}; to do: {weakness.remedy}"
-    )
 
 
 def _gauges_of_store(where: Where) -> list[Gauge]:
@@ -121,7 +111,6 @@ class Health:
             with suppress(StoreUnavailable):  # its shard is away
                 held[tenant] = await gate.ask(ops.count_holds(tenant))
         ends = {(each.what,): each.at for each in reversed(gate.catalog.endings())}
-        stops = {(each.code, "yes" if each.stops else "no"): 1.0 for each in conditions}
         waits = {
             (tenant,): time.time() - since if since else 0.0
             for tenant, (_, since) in held.items()
@@ -131,14 +120,14 @@ class Health:
                 "condition",
                 "1 while it is so (docs/operations/runbook.md).",
                 ("code", "stops"),
-                stops,
+                {(each.code, "yes" if each.stops else "no"): 1.0 for each in conditions},
             ),
             Gauge("approvals_end_seconds", "POSIX seconds at which it ends.", ("what",), ends),
             Gauge(
                 "workflow_in_force",
                 "1 for each version in force.",
                 ("workflow", "version"),
-                _versions(gate),
+                {(each.id, str(each.version)): 1.0 for each in gate.catalog},
             ),
             Gauge(
                 "holds_open",
@@ -245,7 +234,13 @@ class Health:
         except StoreUnavailable as error:
             return [HealthCondition("store", True, str(error))]
         # the rest is doctor's
-        found = [_of_weakness(each) for each in weaknesses if each.code != "store_weak"]
+        found = [
+            HealthCondition(
+                each.code, False, f"{each.setting}: {each.means}; to do: {each.remedy}"
+            )
+            for each in weaknesses
+            if each.code != "store_weak"
+        ]
         found += [HealthCondition("shard_away", False, str(each)) for each in refused]
         if gate.store.keeps == "no" and not any(
             each.code == "store_may_lose" for each in found
@@ -256,11 +251,8 @@ class Health:
             )
             found.append(HealthCondition("store_may_lose", False, was))
         if self._lost:
-            found.append(
-                HealthCondition(
-                    "history_lost", False, f"{', '.join(self._lost)}: agentgate store reconcile"
-                )
-            )
+            what = f"{', '.join(self._lost)}: agentgate store reconcile"
+            found.append(HealthCondition("history_lost", False, what))
         return found
 
     async def _write_everywhere(self) -> list[StoreUnavailable]:

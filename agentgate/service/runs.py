@@ -18,7 +18,7 @@ from agentgate.errors import ConfigError, RequestRefused
 from agentgate.gate.proving import OverHTTP
 from agentgate.gate.run import AsyncRun
 from agentgate.identity.credential import AgentCredential, OIDCToken
-from agentgate.service.answer import answered, malformed
+from agentgate.service.answer import answered, answered_done, malformed
 from agentgate.service.clients import Caller
 from agentgate.service.credentials import agent_credential
 from agentgate.service.reading import checked_members, optional_text, read_json, text
@@ -214,4 +214,4 @@ async def close_run(request: Request, service: Service) -> Response:
         )
     run = await own_run(service, caller, request.path_params["run"], named, request)
     await run.close()
-    return Response(status_code=204, headers={"Cache-Control": "no-store"})
+    return answered_done()

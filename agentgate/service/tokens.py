@@ -51,7 +51,7 @@ async def _exchanged(
     ):
         raise malformed("completion_mode", mode[:80], "none: this server defers nothing")
     asked = read_exchange(form, request, service, caller)
-    run, tool = await proven_run(asked, request, gate=service.gate, settings=service.settings)
+    run, tool = await proven_run(asked, request, service)
     if caller.claimed:
         service.take(request, caller.id)
     decision = await decide(

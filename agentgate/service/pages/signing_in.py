@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from agentgate.errors import CredentialRefused, KeysUnavailable, RequestRefused
 from agentgate.identity.assertion import Assertion
-from agentgate.service.answer import answered, malformed
+from agentgate.service.answer import answered, answered_done, malformed
 from agentgate.service.pages import session
 from agentgate.service.pages.rendering import page
 from agentgate.service.reading import one_header, read_json, text
@@ -81,7 +81,7 @@ async def sign_in(request: Request, service: Service) -> Response:
     except CredentialRefused as error:
         raise _unknown(error) from None
     await session.spend(service, given)
-    response = Response(status_code=204, headers={"Cache-Control": "no-store"})
+    response = answered_done()
     session.opened(response, service.gate.core.keys, assertion.id)
     return response
 
@@ -98,7 +98,7 @@ def _unknown(error: CredentialRefused) -> RequestRefused:
 async def sign_out(request: Request, service: Service) -> Response:
     """``DELETE /holds/session``."""
     _check_page(request, service)
-    response = Response(status_code=204, headers={"Cache-Control": "no-store"})
+    response = answered_done()
     session.ended(response)
     return response
 
