@@ -182,11 +182,11 @@ def endorsable(case: Case) -> list[str]:
     confirmed.
     """
     open_ = () if case.traced is None else case.traced.unknown
-    values = [(name, case.values[name]) for name in open_]
     return [
         name
-        for name, each in values
-        if len(each.keys) == 1 and any(s.kind == CONFIRMED.kind for s in each.rule.sources)
+        for name in open_
+        if len((each := case.values[name]).keys) == 1
+        and any(source.kind == CONFIRMED.kind for source in each.rule.sources)
     ]
 
 

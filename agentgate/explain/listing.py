@@ -15,7 +15,6 @@ from typing import Literal
 
 from agentgate.values.entities import written
 from agentgate.values.refusal import Failure, Reason
-from agentgate.values.times import duration
 from agentgate.values.value_class import value_class
 from agentgate.workflow.clauses.clause import WorkflowClause
 from agentgate.workflow.clauses.sequence import Sequence
@@ -319,15 +318,11 @@ def _call(workflow: Workflow, tool: Tool) -> Iterator[Condition]:
             if limit.argument
             else f"calls of {limit.tool}"
         )
-        bound = limit.maximum / 10_000 if limit.argument else limit.maximum
-        expected = f"{what}: at most {bound:g} per {limit.per}" + (
-            "" if limit.every is None else f" every {duration(limit.every)}"
-        )
         yield _of(
             "limit",
             "limits",
             f"limit {number}",
-            expected,
+            f"{what}: {limit.bound}",
             limit.line,
             Reason.LIMIT,
             Reason.ARGUMENT_VALUE,

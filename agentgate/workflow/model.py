@@ -15,6 +15,7 @@ from datetime import date
 from math import inf
 from typing import Literal, NamedTuple
 
+from agentgate.values.times import duration
 from agentgate.values.value_class import value_class
 from agentgate.workflow.clauses.agent import AgentRule
 from agentgate.workflow.clauses.conditions import Conditions
@@ -56,6 +57,13 @@ class Limit:
     maximum: int
     per: Literal["turn", "run", "conversation", "agent", "tenant"]
     every: int | None
+
+    @property
+    def bound(self) -> str:
+        """How much is left to whom, and in which window, in words."""
+        most = self.maximum / 10_000 if self.argument else self.maximum
+        window = "" if self.every is None else f" every {duration(self.every)}"
+        return f"at most {most:g} per {self.per}{window}"
 
 
 @value_class
