@@ -216,15 +216,19 @@ def load_judged(
     roles = roles_of(folder)
     broken = dict(broken)
     judge.read.update({file.digest: file.value for file in files.values()})
-    chosen, observing, refusals = _chosen(judge, _ids(judge) if only is None else [only])
+    listed = (
+        [*judge.tree.ids(), *(judge.index.workflows if judge.index else ())]
+        if only is None
+        else [only]
+    )
+    chosen, observing, refusals = _chosen(judge, listed)
     workflows = {}
     until = {}
     observed: dict[str, Workflow] = {}
     for approved in (*chosen.values(), *observing):
         id_ = approved.version.id
         file = files.get(approved.statement.path)
-        wrong = _misplaced(folder, approved, file, broken)
-        if wrong:
+        if wrong := _misplaced(folder, approved, file, broken):
             refusals.append(wrong)
             continue
         document = file.document if file and file.digest == approved.version.digest else None
@@ -248,7 +252,6 @@ def load_judged(
     refusals += [each for each in others if each and version_of(each) not in seen]
     judge.prover.save()
     ends = {"index": judge.index.until if judge.index else math.inf, "root": judge.root.until}
-    revoked = _revoked(judge, refusals)
     return Loaded(
         workflows,
         until,
@@ -257,7 +260,7 @@ def load_judged(
         _marks(judge, chosen),
         judge.root,
         judge.allowed,
-        revoked,
+        _revoked(judge, refusals),
         ends,
         observed,
     )
@@ -317,11 +320,6 @@ def read_workflow_files(
         else:
             files[file.path] = file
     return files, broken
-
-
-def _ids(judge: Judge) -> list[str]:
-    """Every workflow that is stored or listed."""
-    return [*judge.tree.ids(), *(judge.index.workflows if judge.index else ())]
 
 
 def _chosen(

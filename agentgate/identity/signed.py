@@ -179,15 +179,16 @@ def verified(
 
 def _check_claims(claims: Mapping[str, Any], expected: ExpectedClaims, now: float) -> None:
     """This one audience and no other, and a lifetime that is short enough."""
-    what = expected.what
     if not any(claims["aud"] in (each, [each]) for each in expected.audiences):
         raise CredentialRefused(
-            f"{what}.aud", claims["aud"], f"{' or '.join(expected.audiences)} and no other"
+            f"{expected.what}.aud",
+            claims["aud"],
+            f"{' or '.join(expected.audiences)} and no other",
         )
     lifetime = claims["exp"] - claims.get("iat", now)
     if not 0 < lifetime <= expected.max_lifetime:
         raise CredentialRefused(
-            f"{what}.exp",
+            f"{expected.what}.exp",
             f"{lifetime:.0f} s",
             f"a lifetime of at most {expected.max_lifetime} s",
         )

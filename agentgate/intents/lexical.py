@@ -319,7 +319,7 @@ def _hear_withdrawals(
         pending = later or (unheard and not everything)
         if how and (pending or any(place < start for place in requested.values())):
             _take_back(answers, how, turn.low[start:end], requested, start)
-            everything = everything or how == "all"
+            everything |= how == "all"
     return everything
 
 

@@ -397,19 +397,14 @@ class TokenRequest:
     form: Mapping[str, str] = field(repr=False)
     proof: Callable[..., str]
 
-    def sent(
-        self, *, header: str | None = "", encoded: str | None = None, **changes: str | None
-    ) -> Sent:
-        """The request with a fresh proof, or another `header` (None: none), and with parameters
-        changed, or left out (None); or with another body.
+    def sent(self, *, header: str = "", encoded: str = "", **changes: str | None) -> Sent:
+        """The request with a fresh proof, or another `header`, and with parameters changed, or
+        left out (None); or with another body.
         """
         fields = {k: v for k, v in {**self.form, **changes}.items() if v is not None}
-        own = (
-            (("DPoP", self.proof() if header == "" else header),) if header is not None else ()
-        )
+        headers = (("Content-Type", FORM), ("DPoP", header or self.proof()))
         content = (encoded or urlencode(fields)).encode()
-        url = self.address + "/oauth2/token"
-        return Sent("POST", url, (("Content-Type", FORM), *own), content)
+        return Sent("POST", self.address + "/oauth2/token", headers, content)
 
 
 def gate_attacks(
@@ -450,17 +445,16 @@ def _by_anybody(request: TokenRequest, sent: Sent) -> list[Probe]:
     grant_twice = f"{whole}&grant_type={form['grant_type']}"
     as_json = replace(sent.having(content_type=JSON), content=orjson.dumps(dict(form)))
     assertion = _assertion(form["client_id"], request.address)
-    subjects = {
-        f"subject: {name}": request.sent(subject_token=token)
-        for name, token in forged(form["subject_token"]).items()
-    }
     strangers = {
         "an unknown client": request.sent(client_id="probe"),
         "no client": request.sent(client_id=None),
         "another grant": request.sent(grant_type="client_credentials"),
         "no subject": request.sent(subject_token=None),
         "an assertion that nobody signed": request.sent(**assertion),
-        **subjects,
+        **{
+            f"subject: {name}": request.sent(subject_token=token)
+            for name, token in forged(form["subject_token"]).items()
+        },
     }
     return [
         _row("nothing", replace(sent, content=b""), 400, 401),
@@ -503,7 +497,7 @@ def _changed_proofs(request: TokenRequest, sent: Sent) -> list[Probe]:
         "proof with a nonce of its own": proof(nonce="1.probe"),
     }
     return [
-        replace(_row("no proof", request.sent(header=None), 400), keyless=True),
+        replace(_row("no proof", sent.having(dpop=None), 400), keyless=True),
         *_rows({name: request.sent(header=other) for name, other in others.items()}, 400),
         _row("two proofs", sent.also("DPoP", dict(sent.headers)["DPoP"]), 400),
     ]
