@@ -409,7 +409,6 @@ def _misplaced(
     another workflow's.
     """
     id_ = approved.version.id
-    version = approved.version.version
     path = approved.statement.path
     if not file:
         try:
@@ -427,19 +426,26 @@ def _misplaced(
         expected = id_
     else:
         return None
-    return refused(WRONG_PLACE, path, field, got, expected, workflow=id_, version=version)
+    return refused(
+        WRONG_PLACE, path, field, got, expected, workflow=id_, version=approved.version.version
+    )
 
 
 def _other_roles(approved: Approved, roles: Roles) -> Iterator[Failure]:
     """Roles whose scopes differ from those that were approved, which stay in force."""
     id_ = approved.version.id
-    version = approved.version.version
     expected = "the approved scopes, which stay in force"
     for name, scopes in approved.statement.roles.items():
         if roles.get(name) != frozenset(scopes):
             got = "other scopes than were approved" if name in roles else "no such role"
             yield refused(
-                TAMPERED, ROLES, f"roles.{name}", got, expected, workflow=id_, version=version
+                TAMPERED,
+                ROLES,
+                f"roles.{name}",
+                got,
+                expected,
+                workflow=id_,
+                version=approved.version.version,
             )
 
 

@@ -96,9 +96,10 @@ def question_of(
     evidence = Evidence(workflow, case.run, case.values, case.earlier)
     args = flat(tool, call.args)
     show = shown_names(required, tool.args)
-    names = dict.fromkeys((*show, *tool.args))
     given = {
-        name: args.get(name, []) for name in names if name in args or emptied(name, call.args)
+        name: args.get(name, [])
+        for name in dict.fromkeys((*show, *tool.args))
+        if name in args or emptied(name, call.args)
     }
     arguments = [
         ShownArgument(

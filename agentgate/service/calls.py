@@ -144,12 +144,11 @@ def _redeemed_call(done: Redemption) -> dict[str, Any]:
     # sees none
     said |= {name: done.head[name] for name in ("key", "upstream") if name in done.head}
     said["workflow"] = claims.workflow._asdict()
-    signed_in = {
-        "auth_time": claims.auth_time,
-        "acr": claims.acr,
-        "amr": claims.amr or None,
-    }
-    return said | {name: value for name, value in signed_in.items() if value is not None}
+    for name in ("auth_time", "acr", "amr"):
+        value = getattr(claims, name)
+        if value not in {None, ()}:
+            said[name] = value
+    return said
 
 
 def _resource(caller: Caller, token: str) -> str:

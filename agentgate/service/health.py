@@ -111,10 +111,6 @@ class Health:
             with suppress(StoreUnavailable):  # its shard is away
                 held[tenant] = await gate.ask(ops.count_holds(tenant))
         ends = {(each.what,): each.at for each in reversed(gate.catalog.endings())}
-        waits = {
-            (tenant,): time.time() - since if since else 0.0
-            for tenant, (_, since) in held.items()
-        }
         found = [
             Gauge(
                 "condition",
@@ -139,7 +135,10 @@ class Health:
                 "oldest_hold_seconds",
                 "How long the oldest of them has waited.",
                 ("tenant",),
-                waits,
+                {
+                    (tenant,): time.time() - since if since else 0.0
+                    for tenant, (_, since) in held.items()
+                },
             ),
             *_gauges_of_store(gate.store.where),
             Gauge(

@@ -61,10 +61,8 @@ async def open_run(request: Request, service: Service) -> Response:
     body = await read_json(request, service.settings.max_body, _RUN, _OF_RUN)
     tenant = caller.tenant(optional_text(body, "tenant"))
     workflow = text(body["workflow"], "workflow")
-    said: Any = {
-        "prompt": spoken(body["prompt"], "prompt"),
-        "agent_said": optional_text(body, "agent_said") or "",
-    }
+    prompt = spoken(body["prompt"], "prompt")
+    agent_said = optional_text(body, "agent_said") or ""
     given = checked_members(body["agent"], "agent", _AGENT, _OF_AGENT)
     client = text(given["client_id"], "agent.client_id")
     known = service.settings.clients.get(client)
@@ -97,11 +95,19 @@ async def open_run(request: Request, service: Service) -> Response:
     user = None
     if "subject_token" in body:
         user = OIDCToken(text(body["subject_token"], "subject_token"))
-    said["conversation"] = optional_text(body, "conversation")
+    conversation = optional_text(body, "conversation")
     over = OverHTTP(host=caller.id, client=client, address=request.state.peer)
     try:
         run = await service.gate.hosted_run(
-            workflow, tenant=tenant, user=user, agent=agent, **said, ttl=ttl, over=over
+            workflow,
+            tenant=tenant,
+            user=user,
+            agent=agent,
+            prompt=prompt,
+            agent_said=agent_said,
+            conversation=conversation,
+            ttl=ttl,
+            over=over,
         )
     except ConfigError as error:
         raise malformed(error.setting, "another form", error.expected) from None
