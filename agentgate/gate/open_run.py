@@ -101,9 +101,8 @@ def open_run(
     proven = yield from prove(core, workflow, tenant, user, agent, over=over, returning=once)
     name = _name_run(workflow, tenant, conversation, proven, over.host)
     if once:
-        # It is not forgotten while the credential may come again.
         name = _name_of_credential(tenant, workflow.id, proven[1])
-        ttl = MAX_PROVEN_TTL
+        ttl = MAX_PROVEN_TTL  # it is not forgotten while the credential may come again
         if isinstance(agent, AgentCredential) and agent.known:
             if (own := (yield from _read_own(core, tenant, name))) is not None:
                 return (yield from _return_to(core, own, agent, proven[1], over))
@@ -117,16 +116,13 @@ def open_run(
     )
     yield from _check(core, Versions(workflow), header)
     if conversation is not None and not text:
-        return (
-            yield from _go_on(
-                core, (yield from read(core, tenant, name)), header, proven, ("", "")
-            )
-        )
+        known = yield from read(core, tenant, name)
+        return (yield from _go_on(core, known, header, proven, ("", "")))
     opened: ops.OpenReply = yield from _write_run(core, header, stored, ttl, once=once)
     if opened.kind != "ok":
         if not once and conversation is None:
             raise StoreUnavailable(f"run {name}: the store already has a run of this id")
-        known: RunState = yield from found(core, tenant, name, opened.run)
+        known = yield from found(core, tenant, name, opened.run)
         if conversation is not None:
             return (yield from _go_on(core, known, header, proven, (text, stored)))
         return (yield from _return_to(core, known, agent, proven[1], over))
@@ -606,21 +602,12 @@ def _another(before: Header, after: Header) -> tuple[Failure, ...]:
                 f"the run's own, {', '.join(was.via)}",
             )
         )
-    if before.user is None or after.user is None:
-        return (
-            *failures,
-            *(
-                []
-                if before.user is after.user
-                else [Failure(Reason.USER, "user", "another", "the run's own")]
-            ),
-        )
-    return (
-        *failures,
-        *_differing(
-            Reason.USER, before.user, after.user, ("issuer", "subject", "id", "tenant")
-        ),
-    )
+    if before.user is not None and after.user is not None:
+        names = ("issuer", "subject", "id", "tenant")
+        failures += _differing(Reason.USER, before.user, after.user, names)
+    elif before.user is not after.user:
+        failures.append(Failure(Reason.USER, "user", "another", "the run's own"))
+    return tuple(failures)
 
 
 def _differing(

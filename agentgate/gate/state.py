@@ -362,36 +362,29 @@ def run_state(
         before = () if whole else record.turns[: len(header.earlier)]
         turns, doubts, agent_said = split_turns(record.turns[len(before) :])
         ended = cache(partial(readings.ended, workflow, turns, doubts, header.reader))
-        earlier, tried = (
-            (known.calls, known.tried)
-            if record.since and known is not None
-            else ((), frozenset[str]())
-        )
-        if known is not None and known.header.succession != header.succession:
-            earlier = ()
+        earlier: tuple[EarlierCall, ...] = ()
+        tried = frozenset[str]()
+        if record.since and known is not None:
+            tried = known.tried
+            earlier = known.calls if known.header.succession == header.succession else ()
         still = [
             replace(call, endorsed=frozenset(), marked=False)
             if call.turns and ended(call.turns)
             else call
             for call in earlier
         ]
+        succession = None if whole else header.succession
         ordered, tried = _with_calls(
-            still,
-            tried,
-            record.calls,
-            workflow,
-            ended,
-            succession=None if whole else header.succession,
+            still, tried, record.calls, workflow, ended, succession=succession
         )
     except (KeyError, TypeError, ValueError) as error:
         raise missing(tenant, run, f"unreadable ({type(error).__name__})") from error
     if header.tenant != tenant or header.id != run:
         raise missing(tenant, run, "the record is of another run")
-    user = header.reader
     return RunState(
         header=header,
         turns=turns,
-        intents=readings.intents(workflow, turns, doubts, user),
+        intents=readings.intents(workflow, turns, doubts, header.reader),
         prompt=prompt_of(readings, header, before, turns, doubts),
         calls=ordered,
         revision=record.revision,

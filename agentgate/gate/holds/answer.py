@@ -29,7 +29,7 @@ from agentgate.stores import Op, ops
 from agentgate.values.answers import NONCE_SECONDS, Said
 from agentgate.values.canonical import parse
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Reason, RunRefused, place
-from agentgate.values.request import RunState, User
+from agentgate.values.request import Header, RunState, User
 from agentgate.values.visible import visible
 from agentgate.workflow.model import StepUpRule, Workflow
 
@@ -91,7 +91,7 @@ def many(tenant: str, run: str | None, state: str | None) -> Flow:
     Raises (through the driver):
         NameRefused, StoreUnavailable.
     """
-    found = list((yield from every(partial(ops.list_holds, tenant, run or ""))))
+    found = yield from every(partial(ops.list_holds, tenant, run or ""))
     if run is not None:
         found += yield from every(partial(ops.old_holds, tenant, run))
     now = time.time()
@@ -242,12 +242,8 @@ def _answered(
     status = hold.state_at(time.time())
     event = _EVENT[said]
     if after(status, event) is None:
-        raise refusal(
-            AnswerCode.STATE,
-            "hold",
-            status,
-            "a pending hold" if said == "release" else "a pending or released hold",
-        )
+        expected = "a pending hold" if said == "release" else "a pending or released hold"
+        raise refusal(AnswerCode.STATE, "hold", status, expected)
     # (2) its run, and the version it was held under
     state, workflow = yield from _read_run(core, hold)
     header = state.header
@@ -261,50 +257,19 @@ def _answered(
         tenant, hold_id, proven, int(header.opened_at * 1000), take=said == "reveal"
     )
     # (4) whether they may
-    failures = check_answer(rules, who, header.user, header.agent, tenant)
-    if failures:
-        placed = tuple(
-            replace(f, rule=place(workflow.file, rule.line))
-            for rule, f in zip(rules, failures, strict=True)
-        )
-        raise AnswerRefused(AnswerCode.APPROVER, placed)
-    _check_same(proven, header.user)
-    if gone:
-        raise refusal(
-            AnswerCode.APPROVER,
-            "approver",
-            f"{who.id}, who is revoked",
-            "a person who is not revoked",
-        )
-    whose = {
-        "by": who.id,
-        "by_identity": who.identity,
-        "channel": proven.channel,
-        **({"reason": visible(reason, 300)} if reason else {}),
-    }
-    of_hold = {
-        "hold": hold_id,
-        "txn": txn(hold_id),
-        "tool": hold.tool,
-        "tool_call_id": hold.tool_call_id,
-        "rules": list(hold.rules),
-    }
-    if leaf is not None:
-        root = leaf.root(hold, said)
-        of_hold |= {
-            "together": {"holds": leaf.size, "root": None if root is None else root.hex()}
-        }
+    _check_person(proven, rules, header, file=workflow.file, revoked=gone)
+    whose = {"by": who.id, "by_identity": who.identity, "channel": proven.channel}
+    if reason:
+        whose["reason"] = visible(reason, 300)
+    of_hold = _in_record(hold, said, leaf)
     if said == "reveal":
         yield stamp("hold_revealed", header, **whose, **of_hold)
         return parse((yield ops.reveal_hold(tenant, hold_id)) or b"{}")
     # (5) what follows
     if said == "release":
         hold, still = _add_yes(core, hold, proven, in_process=workflow.agent.in_process)
-        event = (
-            "enough"
-            if all(covered(rule, still, header.user, header.agent) for rule in rules)
-            else "yes"
-        )
+        enough = all(covered(rule, still, header.user, header.agent) for rule in rules)
+        event = "enough" if enough else "yes"
     then = after(status, event)
     if then not in {"pending", "released", "refused"}:
         raise refusal(AnswerCode.STATE, "hold", status, "a pending hold")
@@ -319,6 +284,44 @@ def _answered(
         core, hold, record, proven, said, f"turn {header.name_turn(len(state.turns))}".encode()
     )
     return hold
+
+
+def _check_person(
+    proven: ProvenAnswer,
+    rules: tuple[StepUpRule, ...],
+    header: Header,
+    *,
+    file: str,
+    revoked: bool,
+) -> None:
+    """Every rule that asks takes an answer of this person, who is not revoked."""
+    who = proven.user
+    failures = check_answer(rules, who, header.user, header.agent, header.tenant)
+    if failures:
+        placed = tuple(
+            replace(failure, rule=place(file, rule.line))
+            for rule, failure in zip(rules, failures, strict=True)
+        )
+        raise AnswerRefused(AnswerCode.APPROVER, placed)
+    _check_same(proven, header.user)
+    if revoked:
+        got = f"{who.id}, who is revoked"
+        raise refusal(AnswerCode.APPROVER, "approver", got, "a person who is not revoked")
+
+
+def _in_record(hold: Hold, said: Said, leaf: Inclusion | None) -> dict[str, object]:
+    """A hold as the record of its answer names it, and those that were answered with it."""
+    body: dict[str, object] = {
+        "hold": hold.id,
+        "txn": txn(hold.id),
+        "tool": hold.tool,
+        "tool_call_id": hold.tool_call_id,
+        "rules": list(hold.rules),
+    }
+    if leaf is not None:
+        root = leaf.root(hold, said)
+        body["together"] = {"holds": leaf.size, "root": None if root is None else root.hex()}
+    return body
 
 
 def _write(  # noqa: PLR0917 - a step
@@ -452,11 +455,8 @@ def rules_of(workflow: Workflow, hold: Hold) -> tuple[StepUpRule, ...]:
         AnswerRefused: `WORKFLOW`: they are no longer those that ask.
     """
     tool = workflow.tools.get(hold.tool)
-    rules = (
-        tuple(rule for rule in tool.step_ups if rule.id in hold.rules)
-        if tool is not None
-        else ()
-    )
+    asking = tool.step_ups if tool is not None else ()
+    rules = tuple(rule for rule in asking if rule.id in hold.rules)
     if len(rules) != len(hold.rules) or not rules:
         raise refusal(
             AnswerCode.WORKFLOW,

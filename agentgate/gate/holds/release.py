@@ -108,11 +108,9 @@ def _open_hold(minting: Minting) -> Flow:
     core = minting.view.core
     case = minting.case
     required = minting.answer.holds
-    call = case.call
     header = case.run.header
     limits = minting.limits
-    unreachable = _unreachable(core, case, required)
-    if unreachable is not None:
+    if (unreachable := _unreachable(core, case, required)) is not None:
         return unreachable
     times = [hold.rule.timeout * 1000 for hold in required]
     used: tuple[int, ...] = (
@@ -123,16 +121,15 @@ def _open_hold(minting: Minting) -> Flow:
         [call.redeemed_at or 0.0 for _, call in tried if call.outcome in {"", "unknown"}],
         default=0.0,
     )
-    new = _new_hold(minting, used, lost)
     most = core.budgets.holds
-    own = max(core.budgets.holds, OWN)
-    body = body_of(new)
+    own = max(most, OWN)
+    body = body_of(_new_hold(minting, used, lost))
     opening = partial(
         ops.open_hold,
         *(header.tenant, header.id, minting.digest, body),
         audience=minting.audience,
-        act=call.act,
-        call=call.id,
+        act=case.call.act,
+        call=case.call.id,
         ttl_ms=2 * max(times),
         answer_ms=min(times),
         most=most,
@@ -222,13 +219,15 @@ def _ask(minting: Minting, hold: Hold) -> Flow:
     required = minting.answer.holds
     why = minting.answer.failures
     asks = asked(required)
-    of_hold = {
-        "call_digest": minting.digest,
-        "hold": minting.digest,
-        "rules": [each.rule.id for each in required],
-    }
     yield decided(
-        asks, case.call, case.run.header, minting.known, **of_hold, reasons=reasons_of(why)
+        asks,
+        case.call,
+        case.run.header,
+        minting.known,
+        call_digest=minting.digest,
+        hold=minting.digest,
+        rules=[each.rule.id for each in required],
+        reasons=reasons_of(why),
     )
     return StepUp(with_words(minting.view.core, hold, case.run), why, asks == "confirm")
 
@@ -289,14 +288,12 @@ def _new_hold(minting: Minting, used: tuple[int, ...], lost: float) -> Hold:
     header = case.run.header
     required = minting.answer.holds
     tool = case.workflow.tools[call.tool]
-    names = shown_names(required, tool.args)
     args = flat(tool, call.args)
     shown = {
-        name: "(masked)" if tool.args[name].sensitive else args[name]
-        for name in names
-        if name in args
+        name: "(masked)" if name in args and tool.args[name].sensitive else args.get(name, [])
+        for name in shown_names(required, tool.args)
+        if name in args or emptied(name, call.args)
     }
-    shown |= {name: [] for name in names if name not in args and emptied(name, call.args)}
     opened = round(time.time(), 3)
     expires = round(opened + min(hold.rule.timeout for hold in required), 3)
     question = question_of(
