@@ -19,7 +19,6 @@ LONG = {
     ("cli.probe", "probe"): 87,
     ("cli.revoke", "revoke"): 73,
     ("cli.root", "new"): 63,
-    ("gate.flow", "decided_on"): 78,
     ("integrations.asgi.sources", "__init__"): 65,
     ("integrations.langchain.calls", "steps"): 92,
     ("integrations.langchain.tools", "_guarded_class"): 73,

@@ -49,7 +49,6 @@ from agentgate.stores import ops
 from agentgate.token.mint import new_jti
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Args, Call, Header, RunState
-from agentgate.values.times import duration
 from agentgate.workflow.model import Limit
 
 # seconds of a processor for one decision; then the store is no longer asked
@@ -66,6 +65,7 @@ _ELSEWHERE = Failure(
     "the gate that opened it, a new run, or a store that keeps what it acknowledges "
     "(agentgate doctor tells the cause, and its end)",
 )
+_NEVER_AT_REST = Failure(Reason.STORE, "run", "changed during every try", "a run at rest")
 
 
 Deciding = Generator[Step, Any, tuple[Settled, Seen]]
@@ -120,12 +120,11 @@ def decided_on(
     state = view.state
     behind = view.behind
     header = state.header
+    now = time.time()
     apart = (behind or not redeems) and is_alone(core, header, call.tool)
     # another handle may have renewed it
-    fresh = (behind and not apart) or (
-        header.ends <= (now := time.time())
-        and (now < header.expires_at or header.conversation != "")
-    )
+    renewed = header.ends <= now and (now < header.expires_at or header.conversation != "")
+    fresh = (behind and not apart) or renewed
     whole: RunState | None = None
     jti = new_jti()
     # of records with one jti the last counts
@@ -137,14 +136,11 @@ def decided_on(
             versions, case, answer = yield from considered(
                 core, whole or state, call, connection, fresh=fresh
             )
-            if (
-                isinstance(answer, Deny)
-                and fresh
-                and whole is None
-                and (waiting := (yield from _waiting(core, state, call))) is not None
-            ):
-                whole, call = waiting
-                continue
+            if isinstance(answer, Deny) and fresh and whole is None:
+                waiting = yield from _waiting(core, state, call)
+                if waiting is not None:
+                    whole, call = waiting
+                    continue
             decision: Decision | Performed | str | None = None
             if isinstance(answer, Eligible) and (fresh or not answer.holds):
                 name, said = _told(view, call) if core.tracing is not None else ("", {})
@@ -168,32 +164,17 @@ def decided_on(
                 ) if revision else state
             if decision is not None:
                 return decision, state
-            state, fresh, whole = (
-                (yield from read(core, header.tenant, header.id, state)),
-                True,
-                None,
-            )
-        failures: tuple[Failure, ...] = (
-            Failure(Reason.STORE, "run", "changed during every try", "a run at rest"),
-        )
+            state = yield from read(core, header.tenant, header.id, state)
+            fresh = True
+            whole = None
+        failures: tuple[Failure, ...] = (_NEVER_AT_REST,)
     except RunRefused as error:
         failures = error.failures
-    except (StoreUnavailable, NameRefused) as error:
-        failures = (
-            Failure(Reason.STORE, "store", str(error), "a state store that answers in time"),
-        )
-    except CanonicalError as error:  # the record of a call is larger than the call itself
-        failures = (Failure(Reason.INPUT, "call", "no canonical form", error.expected),)
-    except KeyRefused as error:
-        failures = (Failure(Reason.STORE, "keys", str(error), "a signing key"),)
+    except (StoreUnavailable, NameRefused, CanonicalError, KeyRefused) as error:
+        failures = (_hindered_by(error),)
     except AuditUnavailable as error:
-        return Deny(
-            (
-                Failure(
-                    Reason.AUDIT, "audit", str(error), "a durable audit record before any token"
-                ),
-            )
-        ), state
+        expected = "a durable audit record before any token"
+        return Deny((Failure(Reason.AUDIT, "audit", str(error), expected),)), state
     return (yield from deny(core, header, call, failures, named)), state
 
 
@@ -212,16 +193,23 @@ def is_alone(core: Core, header: Header, name: str) -> bool:
     return form_of(core, versions, versions.opened, versions.opened.tools[name]).alone
 
 
+def _hindered_by(error: Exception) -> Failure:
+    """Why a call is refused that could not be decided, or not be minted for."""
+    if isinstance(error, CanonicalError):  # the record of a call is larger than the call itself
+        return Failure(Reason.INPUT, "call", "no canonical form", error.expected)
+    if isinstance(error, KeyRefused):
+        return Failure(Reason.STORE, "keys", str(error), "a signing key")
+    return Failure(Reason.STORE, "store", str(error), "a state store that answers in time")
+
+
 def _waiting(core: Core, state: RunState, call: Call) -> Flow:
     """A call of an earlier run of the conversation that waits or was released, as it was made,
     and all runs as one; None: it does not.
     """
     header = state.header
-    name = (
-        (yield ops.waiting_call(header.tenant, header.id, call.act))
-        if header.succession
-        else ""
-    )
+    if not header.succession:
+        return None
+    name = yield ops.waiting_call(header.tenant, header.id, call.act)
     if not name:
         return None
     record = yield ops.read_run(header.tenant, header.id)
@@ -394,11 +382,7 @@ def _perform(minting: Minting, release: Release, key: str) -> Flow:
         settled: ops.MintReply = yield from minting.reserve(release, head, redeems=True)
     except StoreUnavailable as error:  # it may be redeemed
         yield from not_run(minting.claims(release, "", head), attempt=minting.jti)
-        return (
-            yield from minting.deny(
-                Failure(Reason.STORE, "store", str(error), "a state store that answers in time")
-            )
-        )
+        return (yield from minting.deny(_hindered_by(error)))
     if settled.kind != "ok":
         return (yield from _refuse(minting, settled))
     noted: dict[str, Any] | None = (
@@ -462,15 +446,13 @@ def _failure_of(settled: ops.MintReply, minting: Minting) -> Failure:
         reservation = minting.answer.reservations[int(settled.detail)]
         limit = reservation.limit
         what = f"{limit.tool}.{limit.argument}" if limit.argument else f"calls of {limit.tool}"
-        bound = limit.maximum / 10_000 if limit.argument else limit.maximum
-        window = "" if limit.every is None else f" every {duration(limit.every)}"
         until = _until(limit) if reservation.amount <= limit.maximum else ""
         rule = f"{versions.file_of(limit, minting.template.tool.name)}:{limit.line}"
         return Failure(
             Reason.LIMIT,
             "limits",
             f"{what} used up",
-            f"at most {bound:g} per {limit.per}{window}",
+            limit.bound,
             rule=rule,
             data={"until": until} if until else {},
         )
