@@ -15,9 +15,9 @@ from agentgate.loading.catalog import Catalog
 from agentgate.loading.definition import load_text
 from agentgate.loading.inline import inline
 from agentgate.loading.yaml_nodes import read_yaml
-from agentgate.review.mutation.mutation import case_yaml, cases_yaml, head_yaml, mutations, notices, propose, survey
+from agentgate.review.mutation.mutation import head_yaml, mutations, notices, propose, survey
 from agentgate.review.scenarios import testfile
-from agentgate.review.scenarios.case import NamedCase
+from agentgate.review.scenarios.case import NamedCase, case_yaml, cases_yaml
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import read_tests, run_tests
 from agentgate.workflow.model import Workflow

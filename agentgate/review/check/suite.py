@@ -10,8 +10,9 @@ from typing import Any
 
 from agentgate.errors import WorkflowError
 from agentgate.loading.source import WorkflowText, below
-from agentgate.review.mutation.mutation import Survey, cases_yaml, head_yaml, propose, survey
+from agentgate.review.mutation.mutation import Survey, head_yaml, propose, survey
 from agentgate.review.report.report import ExitStatus, Line, Table
+from agentgate.review.scenarios.case import cases_yaml
 from agentgate.review.scenarios.testfile import (
     CaseResults,
     TestFile,
@@ -187,9 +188,8 @@ def write_cases(suite: CaseSuite) -> tuple[CaseSuite, list[Line]]:
     if not suite.tests and not written:
         return suite, []
     if not suite.tests:
-        head = f"# What {suite.workflow.id} lets through and what not.\n{head_yaml(suite.workflow)}"
         with place.open("x", encoding="utf-8") as file:
-            file.write(head + written)
+            file.write(head_yaml(suite.workflow) + written)
     elif written:
         ending = "" if (suite.source.tests or "").endswith("\n") else "\n"
         with place.open("a", encoding="utf-8") as file:

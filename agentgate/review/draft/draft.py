@@ -230,7 +230,7 @@ def draft(
                 }
                 fields = refused(workflow, base)
                 if not fields:
-                    tests = "\n".join(first_tests(workflow, base, tool.others)) + "\n"
+                    tests = first_tests(workflow, base, tool.others)
                     return Draft(text, tests, tool, prompt, drafted, left_out)
             failed = {
                 (tool.name, name): "no example was found for it"

@@ -8,9 +8,10 @@ out.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from agentgate.decision.answer import Deny, Eligible
-from agentgate.loading.inline import inline
+from agentgate.review.scenarios.case import NamedCase, cases_yaml, file_yaml
 from agentgate.review.scenarios.fields import SceneError, Values
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import impossible
@@ -33,59 +34,42 @@ def refused(workflow: Workflow, base: Values) -> tuple[str, ...]:
     return tuple(f.field for f in answer.failures)
 
 
-def first_tests(workflow: Workflow, base: Values, others: Values) -> Iterator[str]:
-    """The lines of the test file of a loaded draft, around an allowed call: the base.
+def first_tests(workflow: Workflow, base: Values, others: Values) -> str:
+    """The test file of a loaded draft, around an allowed call: the base.
 
     `others`: for arguments of that call, another value of the same form, which the user did not
     name.
     """
-    yield f"# What {workflow.id} lets through and what not. `agentgate workflow test -v` runs it."
-    yield f"workflow: {inline(workflow.id)}"
-    yield "base:"
-    for key, value in base.items():
-        yield f"  {key}: {inline(value)}"
     scene = Scene.of(workflow, base)
     first = scene.decide()
-    expected = _expected(first)
-    if expected != "allow":
-        yield f"expect: {expected}"
-    yield "cases:"
-    yield f"  - {{name: a call as the user asked for it, expect: {expected}}}"
-    for name, source in (
+    plain = replace(_case("a call as the user asked for it", {}, first), because=())
+    cases = [plain]
+    sources = (
         (rule.name, source)
         for rule in workflow.tools[scene.call.tool].args.values()
         for source in rule.sources
         if source.tool
-    ):
+    )
+    for name, source in sources:
         placed = {f"origin.{name}": str(source)}
         if "." not in name and _goes_through(workflow, scene, placed):
-            yield (
-                f"  - {{name: {inline(f'{name} as {source} says')}, set: {inline(placed)}, "
-                f"expect: {expected}}}"
-            )
+            cases.append(replace(plain, name=f"{name} as {source} says", changes=placed))
     for name, change, because in _cases(workflow, base, others):
         changed = scene.set(change)
-        answer = changed.decide()
-        if impossible(workflow, changed):
-            continue
-        reasons = list(
-            dict.fromkeys(f.field if f.argument else str(f.reason) for f in answer.failures)
-        )
-        if because in reasons:
-            shown = reasons[0] if len(reasons) == 1 else reasons
-            then = (
-                _expected(answer)
-                if isinstance(answer, Eligible)
-                else f"deny, because: {inline(shown)}"
-            )
-            yield f"  - {{name: {inline(visible(name, 120))}, set: {inline(change)}, expect: {then}}}"
+        if not impossible(workflow, changed):
+            case = _case(visible(name, 120), change, changed.decide())
+            if because in case.because:
+                cases.append(
+                    replace(case, because=case.because if case.answer == "deny" else ())
+                )
+    return file_yaml(workflow, base, first) + cases_yaml(cases)
 
 
-def _expected(answer: Eligible | Deny) -> str:
-    asked = [hold.rule.id for hold in answer.holds] if isinstance(answer, Eligible) else []
-    return (
-        f"{{confirm: {inline(asked[0] if len(asked) == 1 else asked)}}}" if asked else "allow"
-    )
+def _case(name: str, change: Values, answer: Eligible | Deny) -> NamedCase:
+    """A case that says what this answer is, and why."""
+    held = tuple(hold.rule.id for hold in answer.holds) if isinstance(answer, Eligible) else ()
+    reasons = dict.fromkeys(f.field if f.argument else str(f.reason) for f in answer.failures)
+    return NamedCase(name, change, answer.asks, held, tuple(reasons))
 
 
 def _goes_through(workflow: Workflow, scene: Scene, change: Values) -> bool:

@@ -10,15 +10,16 @@ A condition for which no case was found stays among the survivors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from agentgate.decision.answer import Deny, Eligible
-from agentgate.loading.inline import inline
 from agentgate.review.mutation.arguments import argument, fact
 from agentgate.review.mutation.clauses import frame, intents, limits, tools
 from agentgate.review.mutation.mutant import Basis, Mutant, Mutated, NotCovered
-from agentgate.review.scenarios.case import NamedCase, asked, granted, mismatch
+from agentgate.review.scenarios.case import NamedCase, asked, file_yaml, granted, mismatch
 from agentgate.review.scenarios.fields import SceneError
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import TestFile, impossible, passing, scenes
@@ -26,38 +27,10 @@ from agentgate.values.refusal import Failure, Reason
 from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
 
-# Every field of `agentgate.workflow.model` that no case can cover, with the reason. A field
-# that is a condition, and is neither loosened nor listed here, fails a test.
-NOT_COVERED: Mapping[tuple[str, str], str] = {
-    ("Workflow", "id"): "the name: another name is another workflow",
-    ("Workflow", "version"): "the number: approvals see that it rises",
-    ("Workflow", "title"): "for people: nothing is decided by it",
-    ("Workflow", "owners"): "for people: nothing is decided by it",
-    ("Workflow", "risk"): "decides how many reviewers sign, not what a call may do",
-    ("Intent", "asks_for"): "for people: nothing is decided by it",
-    ("Tool", "title"): "for people: nothing is decided by it",
-    ("Rule", "record"): "of the audit log: nothing is decided by it",
-    ("Intent", "words"): (
-        "a word more cannot be known from cases: read them; examples and counter-examples "
-        "are checked whenever the file loads"
-    ),
-    ("Intent", "examples"): "as words",
-    (
-        "Fact",
-        "type",
-    ): "how a result is read: another type reads other values, none of them looser",
-    ("Fact", "path"): "as type",
-    ("Fact", "currency"): "as type",
-    (
-        "StepUpRule",
-        "endorses",
-    ): "what a group's yes opens for later calls: no case of a test file has a group's answer",
-    ("Rule", "role_scopes"): "stands in roles.yaml",
-    ("Upstream", "role_scopes"): "as a rule's role_scopes",
-    ("Upstream", "bound"): "as a rule's role_scopes",
-    ("Selector", "nouns"): "as an intent's words",
-    ("Selector", "by"): "as an intent's words",
-}
+# Every field of `agentgate.workflow.model` that no case can cover: where it stands, and the
+# reason. A field that is a condition, and is neither loosened nor listed here, fails a test.
+_LISTED = json.loads(Path(__file__).with_name("not_covered.json").read_text("utf-8"))
+NOT_COVERED = {(kind, field): NotCovered(path, why) for kind, field, path, why in _LISTED}
 
 
 @value_class
@@ -122,20 +95,7 @@ def survey(workflow: Workflow, tests: TestFile) -> Survey:
         for mutant in every.found
         if not any(notices(case, scene, mutant) for case, scene in cases)
     )
-    blocks = {
-        "Workflow": "",
-        "Tool": "tools.",
-        "Intent": "intents.",
-        "Upstream": "upstream.",
-        "Fact": "facts.",
-        "Rule": "args.",
-        "Selector": "args.select.",
-        "StepUpRule": "step_up.",
-    }
-    never = [
-        NotCovered(blocks[kind] + field, why) for (kind, field), why in NOT_COVERED.items()
-    ]
-    return Survey(tuple(every.found), survivors, (*never, *every.skipped))
+    return Survey(tuple(every.found), survivors, (*NOT_COVERED.values(), *every.skipped))
 
 
 # --- proposed cases ---------------------------------------------------------------------------
@@ -308,40 +268,9 @@ def _unused(name: str, tool: str, taken: Iterable[str]) -> str:
     )
 
 
-# --- as YAML ----------------------------------------------------------------------------------
-def _one_or_all(values: tuple[str, ...]) -> str | tuple[str, ...]:
-    return values[0] if len(values) == 1 else values
-
-
-def case_yaml(case: NamedCase) -> str:
-    """One case as a line (or a few) to append below ``cases:``."""
-    expected = {case.answer: _one_or_all(case.rules)} if case.rules else case.answer
-    parts = {
-        "set": {key: value for key, value in case.changes.items() if value is not None},
-        "without": [key for key, value in case.changes.items() if value is None],
-        "expect": expected,
-        "because": _one_or_all(case.because),
-        "grants": case.grants,
-        "asks": next(iter(case.asks.values()))
-        if len(case.rules) == 1 and case.asks
-        else case.asks,
-    }
-    lines = [
-        f"name: {inline(case.name)}",
-        *(f"{key}: {inline(value)}" for key, value in parts.items() if value),
-    ]
-    line = f"  - {{{', '.join(lines)}}}"
-    return line if len(line) <= 160 else "  - " + "\n    ".join(lines)
-
-
-def cases_yaml(cases: Iterable[NamedCase]) -> str:
-    """Cases as YAML to append below ``cases:``."""
-    return "".join(case_yaml(case) + "\n" for case in cases)
-
-
 def head_yaml(workflow: Workflow) -> str:
-    """The beginning of a new test file, up to ``cases:``: a base that goes through, as concrete
-    as a reader wants it.
+    """The beginning of a new test file: a base that goes through, as concrete as a reader wants
+    it.
 
     The cases that `propose` finds without a test file fit below it.
     """
@@ -354,13 +283,4 @@ def head_yaml(workflow: Workflow) -> str:
             if key.startswith(block + ".") and value is not None
         }
         base |= {block: inside} if inside else {}
-    lines = [
-        f"workflow: {inline(workflow.id)}",
-        "base:",
-        *(f"  {key}: {inline(value)}" for key, value in base.items()),
-    ]
-    answer = scene.decide()
-    if isinstance(answer, Eligible) and answer.holds:
-        held = _one_or_all(tuple(hold.rule.id for hold in answer.holds))
-        lines.append(f"expect: {inline({answer.asks: held})}   # the base asks a person")
-    return "\n".join([*lines, "cases:", ""])
+    return file_yaml(workflow, base, scene.decide())

@@ -7,11 +7,12 @@ read from the workflow as the gate reads it when it mints, opens a hold or fetch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import Any, Literal
 
 from agentgate.decision.answer import Deny, Eligible
+from agentgate.loading.inline import inline
 from agentgate.loading.yaml_nodes import shown
 from agentgate.review.scenarios.scene import Scene
 from agentgate.values.entities import number
@@ -196,3 +197,47 @@ def _equal(stated: Any, got: Any) -> bool:
     return (number(stated) is not None and number(stated) == number(got)) or seconds(
         stated
     ) == seconds(got) is not None
+
+
+# --- as YAML ----------------------------------------------------------------------------------
+def _one_or_all(values: tuple[str, ...]) -> str | tuple[str, ...]:
+    return values[0] if len(values) == 1 else values
+
+
+def case_yaml(case: NamedCase) -> str:
+    """One case as a line (or a few) to append below ``cases:``."""
+    expected = {case.answer: _one_or_all(case.rules)} if case.rules else case.answer
+    parts = {
+        "set": {key: value for key, value in case.changes.items() if value is not None},
+        "without": [key for key, value in case.changes.items() if value is None],
+        "expect": expected,
+        "because": _one_or_all(case.because),
+        "grants": case.grants,
+        "asks": next(iter(case.asks.values()))
+        if len(case.rules) == 1 and case.asks
+        else case.asks,
+    }
+    lines = [
+        f"name: {inline(case.name)}",
+        *(f"{key}: {inline(value)}" for key, value in parts.items() if value),
+    ]
+    line = f"  - {{{', '.join(lines)}}}"
+    return line if len(line) <= 160 else "  - " + "\n    ".join(lines)
+
+
+def cases_yaml(cases: Iterable[NamedCase]) -> str:
+    """Cases as YAML to append below ``cases:``."""
+    return "".join(case_yaml(case) + "\n" for case in cases)
+
+
+def file_yaml(workflow: Workflow, base: Mapping[str, Any], answer: Eligible | Deny) -> str:
+    """A new test file up to ``cases:``, with a base of which this is the answer."""
+    lines = [
+        f"# What {workflow.id} lets through and what not. `agentgate workflow test -v` runs it.",
+        f"workflow: {inline(workflow.id)}",
+    ]
+    lines += ["base:", *(f"  {key}: {inline(value)}" for key, value in base.items())]
+    if isinstance(answer, Eligible) and answer.holds:
+        held = _one_or_all(tuple(hold.rule.id for hold in answer.holds))
+        lines.append(f"expect: {inline({answer.asks: held})}   # the base asks a person")
+    return "\n".join([*lines, "cases:", ""])
