@@ -61,6 +61,7 @@ from agentgate.stores.history import History
 from agentgate.token.keys import KeyRing
 from agentgate.values.answers import Said, SSHAnswer
 from agentgate.values.refusal import AnswerRefused
+from agentgate.values.value_class import value_class
 
 _NOBODY = "https://nobody.invalid"  # no gate
 _SHORT = 12  # characters of an id in a list; as many, or more, name a hold
@@ -108,18 +109,16 @@ Audit = Annotated[
 ]
 
 
+@value_class
 class _Desk:
     """What one command works with: a store, a log, and the workflows in force and the gates'
     seals, where they are at hand.
     """
 
-    def __init__(
-        self, store: Store, log: AuditLog, core: Core | None, seals: Answerers | None
-    ) -> None:
-        self.store = store
-        self.log = log
-        self.core = core
-        self.seals = seals
+    store: Store
+    log: AuditLog
+    core: Core | None
+    seals: Answerers | None
 
     @property
     def seal(self) -> str:

@@ -39,6 +39,7 @@ from agentgate.integrations.exchange import (
 )
 from agentgate.shell.log import ready
 from agentgate.token.signing import RunKey
+from agentgate.values.value_class import value_class
 
 _SECONDS = 10.0  # for a gate's answer
 _SENT = ("Authorization", "DPoP")
@@ -112,22 +113,16 @@ def _tell(waiting: Waiting) -> None:
     )
 
 
+@value_class
 class _CallAuth(httpx.Auth):
     """One call's requests. The steps are written once; reading an answer is blocking or
     awaited.
     """
 
-    def __init__(
-        self,
-        endpoint: TokenEndpoint,
-        who: Credentials,
-        asked: AskedFor,
-        waits: Callable[[Waiting], None] | None,
-    ) -> None:
-        self._endpoint = endpoint
-        self._who = who
-        self._asked = asked
-        self._waits = waits
+    _endpoint: TokenEndpoint
+    _who: Credentials
+    _asked: AskedFor
+    _waits: Callable[[Waiting], None] | None
 
     def sync_auth_flow(
         self, request: httpx.Request

@@ -44,6 +44,7 @@ from agentgate.redemption.trust import Jwks
 from agentgate.redemption.verifier import AsyncVerifier
 from agentgate.shell.spans import Span
 from agentgate.token.dpop import DPoP, target
+from agentgate.values.value_class import value_class
 from agentgate.values.visible import visible
 
 if TYPE_CHECKING:
@@ -157,10 +158,12 @@ class PresentedCall:
             self._span = None
 
 
+@value_class
 class ToolRoute:
     """Which requests are calls of one tool. Made by `ToolServer.route`.
 
     Attributes:
+        server: where it was declared.
         tool: its name in the workflow.
         shape: method, path and where each argument stands.
         scope: what a challenge tells a client to ask for; empty: nothing.
@@ -168,19 +171,11 @@ class ToolRoute:
             call may run again.
     """
 
-    def __init__(
-        self,
-        server: ToolServer,
-        tool: str,
-        shape: RouteShape,
-        scope: str,
-        not_done: frozenset[int],
-    ) -> None:
-        self.server = server
-        self.tool = tool
-        self.shape = shape
-        self.scope = scope
-        self.not_done = not_done
+    server: ToolServer
+    tool: str
+    shape: RouteShape
+    scope: str
+    not_done: frozenset[int]
 
     @property
     def path(self) -> str:

@@ -39,39 +39,34 @@ _VARIADIC = frozenset({"args", "kwargs"})
 _EMPTY = (list, dict, set, tuple, frozenset)
 
 
+@value_class
 class _FieldSchema:
-    """A model of either pydantic; `names`, in declared order, are what the model may set."""
+    """A model of either pydantic; `names`, in declared order, are what the model may set;
+    `defaults`: of those that are not required.
+    """
 
-    def __init__(
-        self,
-        fields: Mapping[str, Any],
-        names: tuple[str, ...],
-        defaults: Mapping[str, Any],
-        dump: Callable[[Mapping[str, Any]], dict[str, Any]],
-        validate: Callable[[dict[str, Any]], Any],
-    ) -> None:
-        """`defaults` are those of the names that are not required."""
-        self._fields = fields
-        self.names = names
-        self._dump = dump
-        self._validate = validate
-        self._defaults = defaults
-        self._defaulted = frozenset(defaults) - _VARIADIC
+    fields: Mapping[str, Any]
+    names: tuple[str, ...]
+    defaults: Mapping[str, Any]
+    to_json: Callable[[Mapping[str, Any]], dict[str, Any]]
+    validate: Callable[[dict[str, Any]], Any]
 
     def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The JSON form of validated values."""
-        shown = {n: _shown(values.get(n), v) for n, v in self._dump(values).items()}
-        return _without_nothing(shown, self._defaults)
+        shown = {n: _shown(values.get(n), v) for n, v in self.to_json(values).items()}
+        return _without_nothing(shown, self.defaults)
 
     def load(self, plain: dict[str, Any], injected: Mapping[str, Any]) -> dict[str, Any]:
         """Validated values of a JSON form; `injected` values only complete the schema and are
         not returned.
         """
-        instance = self._validate(
-            {**plain, **{n: v for n, v in injected.items() if n in self._fields}}
+        instance = self.validate(
+            {**plain, **{n: v for n, v in injected.items() if n in self.fields}}
         )
         return {
-            n: getattr(instance, n) for n in self.names if n in plain or n in self._defaulted
+            n: getattr(instance, n)
+            for n in self.names
+            if n in plain or (n in self.defaults and n not in _VARIADIC)
         }
 
 

@@ -91,11 +91,11 @@ class CallTokens(Protocol):
         """A token for exactly this call; `wait`: seconds to wait for a person."""
 
 
+@value_class
 class RunTokens:
     """Tokens of a run that this process opened."""
 
-    def __init__(self, run: Run | AsyncRun) -> None:
-        self._run = run
+    _run: Run | AsyncRun
 
     def offers(self, tool: str, definition: str, audience: str) -> bool:
         """Only a tool of the run's workflow, of this server, with the definition that was
