@@ -38,6 +38,7 @@ from agentgate.cli.output import (
     Accept,
     Directory,
     Json,
+    Required,
     Root,
     complain,
     exit_with,
@@ -364,7 +365,7 @@ def renew(directory: Directory = WORKFLOWS, key: Key = None, root: Root = None) 
 
 def revoke(  # noqa: PLR0917 - a command's options, given by name
     workflow: str,
-    reason: Annotated[str, Option()],
+    reason: Required,
     up_to: Annotated[int | None, Option(min=1)] = None,
     directory: Directory = WORKFLOWS,
     key: Key = None,

@@ -20,7 +20,17 @@ from typer import Option
 from agentgate.approvals import status as standing
 from agentgate.audit import remembered
 from agentgate.audit.verify import LogEvidence, LogFinding, verify
-from agentgate.cli.output import Json, Root, StoreUrl, exit_with, fail, quiet, rows, say_json
+from agentgate.cli.output import (
+    Folder,
+    Json,
+    Root,
+    StoreUrl,
+    exit_with,
+    fail,
+    quiet,
+    rows,
+    say_json,
+)
 from agentgate.cli.store import PATIENCE, read_history
 from agentgate.errors import AgentGateError
 from agentgate.loading.catalog import AHEAD
@@ -55,8 +65,8 @@ _UNSIGNED = Diagnosis(
 
 def doctor(
     store: StoreUrl = "",
-    keys: Annotated[Path | None, Option(file_okay=False)] = None,
-    workflows: Annotated[Path | None, Option(file_okay=False)] = None,
+    keys: Folder = None,
+    workflows: Folder = None,
     root: Root = None,
     audit: Annotated[list[Path] | None, Option(file_okay=False)] = None,
     *,

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from typer import Option
 
-from agentgate.cli.output import LOOK, complain, fail, say
+from agentgate.cli.output import LOOK, Required, complain, fail, say
 from agentgate.errors import ConfigError, KeyRefused
 from agentgate.integrations.client_certificate import ClientCertificate
 from agentgate.integrations.client_key import ClientKey, owned
@@ -79,7 +79,7 @@ _LATER = (
 def exchange(
     gate: str,
     *,
-    client: Annotated[str, Option()],
+    client: Required,
     workflow: Annotated[str, Option("--workflow", "-w")],
     tool: Annotated[str, Option("--tool", "-t")],
     args: Annotated[str, Option("--args", "-a")] = "{}",

@@ -34,7 +34,7 @@ from agentgate.approvals.writing import (
     write_index,
 )
 from agentgate.cli.new import LIFE, Results, person_here, tell_facts
-from agentgate.cli.output import WORKFLOWS, fail, quiet, rows, say, say_json
+from agentgate.cli.output import WORKFLOWS, Directory, fail, quiet, rows, say, say_json
 from agentgate.cli.signing import MADE, Key, default_key, own_signer
 from agentgate.decision.answer import Allow, Deny, StepUp
 from agentgate.errors import ConfigError
@@ -77,7 +77,7 @@ class Start:
 def init(  # noqa: PLR0917 - a command's options, given by name
     langchain: Annotated[str, Option(metavar="MODULE:TOOLS")],
     results: Results = None,
-    directory: Annotated[Path, Option("--directory", "-d", file_okay=False)] = WORKFLOWS,
+    directory: Directory = WORKFLOWS,
     id: str | None = None,  # noqa: A002 - as in new
     tenant: str = "local",
     name: str | None = None,

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from agentgate.cli.output import say, say_json
+from agentgate.cli.output import Required, say, say_json
 from agentgate.gate import account_key
 from agentgate.integrations.client_key import ClientKey, owned
 from agentgate.token.keys import PUBLISH_AHEAD, KeyRing
@@ -70,8 +70,8 @@ def client(file: Path) -> None:
 def account(
     old: Annotated[Path, Argument(dir_okay=False)],
     new: Annotated[Path, Argument(dir_okay=False)],
-    gate: Annotated[str, Option()],
-    tenant: Annotated[str, Option()],
+    gate: Required,
+    tenant: Required,
     name: Annotated[str, Option("--account")],
 ) -> None:
     """Print the statement by which a service account's old key signs for its new one: for `POST

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from agentgate.cli.output import Json, fail, rows, say, say_json
+from agentgate.cli.output import Json, Required, fail, rows, say, say_json
 from agentgate.errors import ConfigError
 from agentgate.loading.source import ask
 from agentgate.review.draft.draft import Draft, draft, undecided
@@ -37,7 +37,7 @@ Results = Annotated[
 
 
 def new(  # noqa: PLR0917 - a command's options, given by name
-    id: Annotated[str, Option()],  # noqa: A002 - the word of the vocabulary
+    id: Required,  # noqa: A002 - the word of the vocabulary
     langchain: str | None = None,
     mcp: Annotated[Path | None, Option(exists=True, dir_okay=False)] = None,
     results: Results = None,

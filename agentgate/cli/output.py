@@ -37,6 +37,8 @@ YES = ExitStatus.YES
 LOOK = ExitStatus.LOOK
 Form = Literal["text", "json", "markdown"]
 WORKFLOWS = Path("workflows")  # the directory where none is named
+Required = Annotated[str, Option()]
+Folder = Annotated[Path | None, Option(file_okay=False)]
 Directory = Annotated[
     Path, Option("--directory", "-d", help="The workflow directory.", file_okay=False)
 ]

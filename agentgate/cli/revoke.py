@@ -18,6 +18,7 @@ from typer import Argument, Option
 
 from agentgate.audit import FileAudit, remembered
 from agentgate.cli.output import (
+    Folder,
     Json,
     StoreUrl,
     complain,
@@ -89,7 +90,7 @@ def revoke(  # noqa: PLR0917 - a command's options, given by name
     listing: Annotated[bool, Option("--list")] = False,
     *,
     lift: bool = False,
-    workflows: Annotated[Path | None, Option(file_okay=False)] = None,
+    workflows: Folder = None,
     by: str = "",
     patience: Annotated[float, Option(min=0)] = 30.0,
     as_json: Json = False,

@@ -22,6 +22,7 @@ from agentgate.audit import FileAudit
 from agentgate.audit.reconcile import Loss, find_losses, find_tenants
 from agentgate.cli.output import (
     Json,
+    Required,
     StoreUrl,
     Tenant,
     exit_with,
@@ -83,7 +84,7 @@ def settle(
     call: str,
     outcome: Ended,
     *,
-    reason: Annotated[str, Option()],
+    reason: Required,
     store: StoreUrl,
     tenant: Tenant,
     audit: Annotated[Path, Option()],
@@ -212,7 +213,7 @@ def reconcile(
 def user(
     name: str,
     *,
-    audience: Annotated[str, Option()],
+    audience: Required,
     tenant: Annotated[list[str], Option()],
 ) -> None:
     """Print the ACL of a tool server's store user: what is its own, and nothing else."""
@@ -224,10 +225,10 @@ def release_key(
     *,
     store: StoreUrl,
     audit: Annotated[Path, Option()],
-    tenant: Annotated[str, Option()],
-    account: Annotated[str, Option()],
-    key: Annotated[str, Option()],
-    reason: Annotated[str, Option()],
+    tenant: Required,
+    account: Required,
+    key: Required,
+    reason: Required,
     issuer: str = "",
 ) -> None:
     """Say which key a service account has now, where the old one cannot sign for it (lost, or
