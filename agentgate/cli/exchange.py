@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from typer import Option
 
+from agentgate.audit.writing import write_whole
 from agentgate.cli.output import LOOK, Required, complain, fail, say
 from agentgate.errors import ConfigError, KeyRefused
 from agentgate.integrations.client_certificate import ClientCertificate
@@ -138,7 +139,10 @@ def exchange(
         if url
         else [token.reveal()]
     )
-    _write(out, lines)
+    if out:
+        _write(out, ("\n".join(lines) + "\n").encode())
+    else:
+        say(*lines)
 
 
 def _certificate(path: Path | None, key: Path | None) -> ClientCertificate | None:
@@ -293,12 +297,9 @@ def key_of(path: Path | None) -> RunKey:
         private = ec.generate_private_key(ec.SECP256R1())
         _write(
             path,
-            private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-            .decode()
-            .splitlines(),
-            new=True,
+            private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+            first=True,
         )
-        return RunKey(private)
     try:
         loaded = load_pem_private_key(owned("key", path), None)
     except (ValueError, TypeError):
@@ -360,17 +361,12 @@ def _ask(
         raise typer.Exit(LOOK) from None
 
 
-def _write(path: Path | None, lines: list[str], *, new: bool = False) -> None:
-    """To standard output, or into a file of mode 0600 that is nobody else's."""
-    if not path:
-        say(*lines)
-        return
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | (os.O_EXCL if new else os.O_TRUNC)
+def _write(path: Path, data: bytes, *, first: bool = False) -> None:
+    """Into a file of mode 0600 that is nobody else's; `first`: one that is there stays."""
+    if path.is_symlink():
+        raise ConfigError("out", str(path), "a file that can be written (no link)")
     try:
-        descriptor = os.open(path, flags, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write("\n".join(lines) + "\n")
+        write_whole(path, data, durable=False, first=first)
     except OSError as error:
         raise ConfigError(
             "out", str(path), f"a file that can be written ({error.strerror})"

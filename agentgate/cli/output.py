@@ -26,7 +26,6 @@ from rich.table import Table as Ruled
 from rich.text import Text
 from typer import Option
 
-from agentgate.cli.commands import ERROR
 from agentgate.errors import AgentGateError, ConfigError, WorkflowError
 from agentgate.review.report.report import ExitStatus, Report, ReviewReport, Table, TextReport
 from agentgate.shell import log
@@ -34,6 +33,7 @@ from agentgate.values.visible import visible
 
 T = TypeVar("T")
 YES = ExitStatus.YES
+ERROR = ExitStatus.ERROR
 LOOK = ExitStatus.LOOK
 Form = Literal["text", "json", "markdown"]
 WORKFLOWS = Path("workflows")  # the directory where none is named

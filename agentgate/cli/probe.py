@@ -16,9 +16,8 @@ import httpx
 import typer
 from typer import Option
 
-from agentgate.cli.commands import ERROR
 from agentgate.cli.exchange import answered, arguments_of, given, key_of, read_file
-from agentgate.cli.output import Json, complain, fail, rows, say, say_json
+from agentgate.cli.output import ERROR, Json, complain, fail, rows, say, say_json
 from agentgate.errors import ConfigError
 from agentgate.integrations.exchange import (
     AskedFor,

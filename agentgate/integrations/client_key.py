@@ -4,7 +4,6 @@ assertion for each request.
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, NoReturn, Self
 
 import orjson
 
+from agentgate.audit.writing import write_whole
 from agentgate.errors import ConfigError, KeyRefused
 from agentgate.token.jws import b64url, compact
 from agentgate.token.regular_file import read_regular
@@ -55,19 +55,13 @@ class ClientKey:
             ConfigError: it cannot be written. KeyRefused: as `read`.
         """
         try:
-            descriptor = os.open(
-                path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
-            )
-        except FileExistsError:
-            return cls.read(client_id, path)
+            if not Path(path).exists():
+                write_whole(Path(path), SigningKey.generate().pem(), first=True)
         except OSError as error:
             raise ConfigError(
                 _OWN, str(path), f"a file that can be written ({error.strerror})"
             ) from None
-        key = SigningKey.generate()
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(key.pem())
-        return cls(client_id, key)
+        return cls.read(client_id, path)
 
     def assertion(self, gate: str) -> str:
         """An assertion for one request to the gate with this issuer URL."""
