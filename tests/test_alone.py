@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from math import inf
@@ -168,3 +169,35 @@ def test_under_two_versions_or_beside_one_that_observes_none_stands_alone(gate: 
     assert not is_alone(core, older, "orders.get")
     object.__setattr__(core.catalog, "observed", {workflow.id: workflow})
     assert not is_alone(core, header, "orders.get")
+
+
+def test_a_version_that_came_into_force_during_the_call_is_not_decided_apart(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run_of(gate)
+    core = gate._core
+    minted: list[str] = []
+
+    class Watching(Counting):
+        def call(self, op: Op[Any], deadline: float) -> Any:
+            if op.script == "mint":
+                minted.append(next(part for part in op.args if isinstance(part, str) and re.fullmatch(r"[^.]+\.[^.]+\.[0-9a-f]{40}", part)))
+            return super().call(op, deadline)
+
+    store: Any = Watching(gate._store)
+    run = Run(first._view, store, gate._audit)
+    redeemed(run, "orders.get", ORDER, "look")
+    workflow = gate.catalog.get("shop.refund")
+    assert workflow is not None
+    both = Versions(workflow, replace(workflow, version=2))
+
+    def come_into_force() -> None:
+        def of(_: Any, __: Any) -> Iterator[Any]:
+            yield from ()
+            return both
+
+        monkeypatch.setattr(type(core.in_force), "of", of)
+        gate.resume_run("acme", first.id).add_turn("and tell me what it was")
+
+    minted.clear()
+    store.before = come_into_force
+    assert isinstance(run.authorize("orders.get", ORDER, tool_call_id="late"), Allow)
+    assert [".-." in revision for revision in minted] == [True, False]

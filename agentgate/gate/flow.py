@@ -144,8 +144,9 @@ def decided_on(
             decision: Decision | Performed | str | None = None
             if isinstance(answer, Eligible) and (fresh or not answer.holds):
                 name, said = _told(view, call) if core.tracing is not None else ("", {})
+                alone = apart and versions.newer is None  # none came into force meanwhile
                 minting = Minting.of(
-                    view, versions, case, answer, jti=jti, redeems=redeems, apart=apart
+                    view, versions, case, answer, jti=jti, redeems=redeems, apart=alone
                 )
                 steps = _settle(minting, fresh=fresh, performs=redeems and minting.stays)
                 decision = yield from spanned(core.tracing, f"mint {name}", said, steps, _ended)
