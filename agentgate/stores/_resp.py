@@ -111,23 +111,10 @@ class Reply:
             elif kind == _ARRAY:
                 count = int(line)
                 if count > 0:
-                    parts = (
-                        buffer[after:].split(b"\r\n", 2 * count)
-                        if buffer.startswith(b"$", after)
-                        else []
-                    )
-                    texts = parts[1 : 2 * count : 2]
-                    if len(parts) <= 2 * count or parts[0:-1:2] != [
-                        b"$%d" % len(text) for text in texts
-                    ]:
-                        unfilled.append(([], count))
-                        start = after
-                        continue
-                    # nothing but bulk strings, all there
-                    value = texts
-                    after = len(buffer) - len(parts[-1])
-                else:
-                    value = [] if count == 0 else None
+                    unfilled.append(([], count))
+                    start = after
+                    continue
+                value = [] if count == 0 else None
             elif kind == _INTEGER:
                 value = int(line)
             elif kind == _STRING:
