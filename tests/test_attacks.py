@@ -407,7 +407,7 @@ def test_a_token_ends_with_its_run(gate: Gate) -> None:
 def test_a_run_is_over_at_its_own_end_whatever_the_store_still_has(gate: Gate) -> None:
     run = run_of(gate)
     state = run._view.state
-    run._view.state = replace(state, header=replace(state.header, expires_at=time.time() - 1))
+    run._view.seen = replace(state, header=replace(state.header, expires_at=time.time() - 1))
     assert reasons(run.authorize("orders.get", ORDER)) == {Reason.RUN_EXPIRED}
 
 

@@ -206,7 +206,7 @@ def _add_turn(
     steps = turns.add(
         self._view.core, self._view.state, checked, turns.stored_turn(checked, agent_said)
     )
-    self._view.state = yield from steps
+    self._view.seen = yield from steps
 
 
 def _add_doubt(self: _RunBase, words: str) -> Generator[Step, Any, None]:
@@ -216,7 +216,7 @@ def _add_doubt(self: _RunBase, words: str) -> Generator[Step, Any, None]:
     Raises:
         RunRefused: the run is missing or closed. StoreUnavailable, AuditUnavailable: not added.
     """
-    self._view.state = yield from turns.add_doubt(self._view.core, self._view.state, words)
+    self._view.seen = yield from turns.add_doubt(self._view.core, self._view.state, words)
 
 
 def _continue_for(
@@ -241,7 +241,7 @@ def _continue_for(
     steps = continue_for(
         self._view.core, self._view.state, tenant=tenant, user=user, agent=agent
     )
-    self._view.state = yield from steps
+    self._view.seen = yield from steps
 
 
 def _renew(
@@ -255,14 +255,14 @@ def _renew(
             here, or somebody else.
         StoreUnavailable, AuditUnavailable.
     """
-    self._view.state = yield from renew(
+    self._view.seen = yield from renew(
         self._view.core, self._view.state, user=user, agent=agent
     )
 
 
 def _close(self: _RunBase) -> Generator[Step, Any, None]:
     """End the run; nothing is minted in it any more."""
-    self._view.state = yield from turns.close(self._view.core, self._view.state)
+    self._view.seen = yield from turns.close(self._view.core, self._view.state)
 
 
 def _take_lock(self: _RunBase, holder: str, wait: float = WAIT) -> Generator[Step, Any, int]:
@@ -290,7 +290,7 @@ def _facts(
         RunRefused: the run is gone. StoreUnavailable.
     """
     header = self._view.state.header
-    self._view.state = state = yield from read(
+    self._view.seen = state = yield from read(
         self._view.core, header.tenant, header.id, self._view.state
     )
     found = [call.rows for call in state.calls if call.id == tool_call_id]
@@ -310,7 +310,7 @@ def _holds(self: _RunBase) -> Generator[Step, Any, tuple[Hold, ...]]:
     """
     core = self._view.core
     header = self._view.state.header
-    self._view.state = state = yield from read(core, header.tenant, header.id, self._view.state)
+    self._view.seen = state = yield from read(core, header.tenant, header.id, self._view.state)
     return tuple(
         [
             with_words(core, hold, state)

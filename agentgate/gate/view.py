@@ -69,10 +69,6 @@ class View:
             seen = self.seen = after_call(*seen, self.core.readings)
         return seen
 
-    @state.setter
-    def state(self, state: RunState) -> None:
-        self.seen = state
-
     @property
     def key(self) -> RunKey:
         """The run's key, derived on first use and never stored."""
