@@ -39,7 +39,7 @@ from structlog.testing import capture_logs
 from agentgate.integrations.exchange import Credentials
 from agentgate.integrations.mcp import DENIAL, ExchangeTokens, GatedClient, definition_of
 from agentgate.integrations.mcp.carried import AUTHORIZATION, PROOF, in_open_session
-from agentgate.integrations.mcp.foreign import BY_SERVER, guard_handlers, speaks_as_gate
+from agentgate.integrations.mcp.client import BY_SERVER, guard_handlers, speaks_as_gate
 from tests.mcpshop import MCPShop, connected, impostor, listed_by, mcp_shop, said
 from tests.served import Party, Server, served
 from tests.served_notes import GATE, NOTES, a_place, error_of

@@ -52,7 +52,7 @@ APART = {
         "review.replay.evaluate": "of episodes",
         "review.report.past": "a field of a user",
         "review.report.witness": "of the people who answer",
-        "review.scenarios.statements": "of keys",
+        "review.scenarios.values": "of keys",
     },
     "brokers": {
         "decision.checks": "of upstream credentials",

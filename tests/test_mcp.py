@@ -23,7 +23,7 @@ from agentgate.errors import ConfigError
 from agentgate.integrations.asgi import ToolServer
 from agentgate.integrations.mcp import DENIAL, GatedClient, GatedMCPServer, ProtectedTools, protect, redeemed_call
 from agentgate.integrations.mcp.carried import AUTHORIZATION, PROOF, TAKEN, as_meta
-from agentgate.integrations.mcp.foreign import BY_SERVER
+from agentgate.integrations.mcp.client import BY_SERVER
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
 from tests.authority import Key

@@ -12,8 +12,8 @@ from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
 from agentgate.review.check.lint import lint_path
 from agentgate.review.scenarios.scene import Scene, result
-from agentgate.review.scenarios.statements import under
 from agentgate.review.scenarios.unaided import counted, stops, unaided
+from agentgate.review.scenarios.values import under
 from tests.workflows import workflow_text
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"

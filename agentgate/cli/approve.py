@@ -56,8 +56,7 @@ from agentgate.loading.source import WorkflowText, on_disk
 from agentgate.review.check.suite import run_suite
 from agentgate.review.draft.draft import undecided
 from agentgate.review.report.changes import Changes, as_json
-from agentgate.review.report.comparison import base_of, told
-from agentgate.review.report.difference import DiffReport
+from agentgate.review.report.comparison import DiffReport, base_of, told
 from agentgate.review.report.signers import in_words, makers
 from agentgate.values.identities import author
 

@@ -1,11 +1,14 @@
-"""``agentgate workflow check``: what CI runs on a pull request."""
+"""``agentgate workflow lint``, ``test`` and ``check``: what is wrong with workflow files and
+advised, their cases, and what CI runs.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument
+from typer import Argument, Option
 
 from agentgate.cli.output import (
     HTML,
@@ -14,9 +17,66 @@ from agentgate.cli.output import (
     Markdown,
     Root,
     choose_form,
+    complain,
+    print_report,
+    render,
     render_review,
+    styled,
 )
+from agentgate.errors import problem_at
+from agentgate.loading.source import below
+from agentgate.review.check.lint import lint_path
 from agentgate.review.check.pull_request import check_directory
+from agentgate.review.check.suite import SuiteReport, run_suite, write_cases
+
+
+def run_cases(
+    path: Annotated[Path, Argument()] = WORKFLOWS,
+    verbose: Annotated[bool, Option("--verbose", "-v")] = False,
+    *,
+    mutate: bool = False,
+    proposing: Annotated[bool, Option("--propose")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the cases of NAME.test.yaml beside each workflow.
+
+    The real engine decides; nothing in the files is executed.
+    """
+    suites = []
+    for source in below(path):
+        suite = run_suite(source)
+        if proposing and not as_json:
+            suite, written = write_cases(suite)
+            styled(written)
+        suites.append(suite)
+    surveys = [suite.survey() if mutate else None for suite in suites]
+    render(SuiteReport(tuple(suites), tuple(surveys), verbose), choose_form(as_json=as_json))
+
+
+def lint(
+    path: Annotated[Path, Argument()] = WORKFLOWS,
+    *,
+    strict: bool = False,
+) -> None:
+    """Check workflow files: every problem with its place, what was expected and what was
+    probably meant.
+
+    Warnings name what loads and deserves a second look: arguments that the model writes and no
+    step-up shows, arguments steered by reads that the model chooses, ids that are not tied to
+    the values beside them, what is not pinned, and what a draft left to decide (# DECIDE:). Of
+    each required argument of a tool that acts, they say where no prompt gives it its value
+    without a person (impossible), or none could be made up or found in the tests (not shown).
+    """
+    report = lint_path(path, strict=strict)
+    if not report.loaded and not report.problems:
+        got = "no workflow file"
+        expected = "at least one *.yaml below the folder"
+        nothing = problem_at(str(path), 1, 1, "workflows", got, expected)
+        report = replace(report, problems=(nothing,))
+    print_report(report)
+    for line, colour in report.summary():
+        complain(line, colour=colour)
+    raise typer.Exit(report.status)
 
 
 def check(

@@ -13,7 +13,7 @@ from agentgate.audit.questions import Wanted, find_records, read_moment, time_of
 from agentgate.cli.output import HTML, Json, choose_form, render_review, say
 from agentgate.cli.records import Keys, Since, ask, tell_state
 from agentgate.loading.source import find
-from agentgate.review.report.difference import compare_versions
+from agentgate.review.report.comparison import compare_versions
 from agentgate.review.report.past import Record, version_of
 from agentgate.review.report.recorded import retrial_lines
 from agentgate.workflow.model import Workflow

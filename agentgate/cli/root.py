@@ -48,14 +48,16 @@ from agentgate.review.root.draft import (
     written,
 )
 from agentgate.review.root.files import (
+    RootStanding,
     allowed_in,
     drop_unfinished,
     hand_over,
     publish,
     scratch_copy,
+    standing,
     trust_files,
+    warnings,
 )
-from agentgate.review.root.standing import RootStanding, standing, warnings
 
 LIFE = timedelta(days=365)
 OUT = Path("root-draft.yaml")

@@ -32,7 +32,7 @@ from agentgate.review.draft.results import Samples, facts_of
 from agentgate.review.draft.start import asked_about, opened
 from agentgate.review.draft.template import render
 from agentgate.review.draft.toolset import DeclaredTool, effect_of, leaves, verb_of, words_of
-from agentgate.review.scenarios.statements import put_at, steps
+from agentgate.review.scenarios.values import put_at, steps
 from agentgate.values.value_class import value_class
 from agentgate.values.visible import visible
 from agentgate.workflow.model import Effect

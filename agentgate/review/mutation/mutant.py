@@ -15,7 +15,7 @@ from typing import Any
 
 from agentgate.decision.answer import Eligible
 from agentgate.review.scenarios.scene import Scene
-from agentgate.review.scenarios.statements import parts
+from agentgate.review.scenarios.values import parts
 from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
 

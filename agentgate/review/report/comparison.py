@@ -1,4 +1,5 @@
-"""Compares two versions of a workflow and makes the reviewer's report of the change.
+"""Compares two versions of a workflow and makes the reviewer's report of the change: that of
+``agentgate workflow diff``.
 
 Rules: each field that no program compares is a row with its value in both versions, or is named
 in the one line of what decides nothing (titles, owners, the order of a list, a word less); of a
@@ -18,16 +19,72 @@ from agentgate.diff import ENGINE, Finding, compare
 from agentgate.diff.arguments import describe, shown
 from agentgate.errors import WorkflowError
 from agentgate.explain.listing import conditions
-from agentgate.loading.source import WorkflowText
-from agentgate.review.report.changes import Change, Changes, unified
+from agentgate.loading.source import WorkflowText, find, lend_roles
+from agentgate.review.report.changes import (
+    Change,
+    Changes,
+    as_json,
+    comment,
+    page,
+    plain,
+    unified,
+)
+from agentgate.review.report.report import ExitStatus, Line
+from agentgate.review.report.signers import still_to_sign
 from agentgate.review.report.witness import Witness, witness
 from agentgate.review.scenarios.scene import readings
 from agentgate.review.scenarios.testfile import read_tests, tests_of
 from agentgate.values.patterns import Glob, Pattern
 from agentgate.values.times import duration
+from agentgate.values.value_class import value_class
 from agentgate.workflow.clauses.conditions import Hours
 from agentgate.workflow.model import ANY, NONE, Intent, Tool, Workflow
 from agentgate.workflow.rule import Fact, Rule
+
+
+@value_class
+class DiffReport:
+    """What a proposed version permits that the approved one did not. `compared`: which two, in
+    words.
+    """
+
+    changes: Changes
+    compared: str
+
+    @property
+    def status(self) -> ExitStatus:
+        """Whether a person must look."""
+        return ExitStatus.LOOK if self.changes.looks else ExitStatus.YES
+
+    def text(self, width: int) -> Iterator[Line]:
+        """See `Report`."""
+        return plain(self.changes, width)
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Report`."""
+        return as_json(self.changes)
+
+    def to_markdown(self) -> Iterator[str]:
+        """See `Report`."""
+        return comment(self.changes)
+
+    def to_html(self) -> str:
+        """See `Report`."""
+        return page([self.changes], subtitle=self.compared)
+
+
+def compare_versions(old: str, new: str) -> DiffReport:
+    """Compare two versions, each a file or ``REV:path``.
+
+    Raises:
+        ConfigError: one of them is not there.
+        WorkflowError: one of them does not load.
+    """
+    before, after, notes = lend_roles(find(old), find(new))
+    changes = changes_between(before, after)
+    changes = changes_between(before, after, still_to_sign(before, after, changes))
+    return DiffReport(replace(changes, notes=(*changes.notes, *notes)), f"{old} → {new}")
+
 
 _FOR_PEOPLE = {"title", "owners"}
 # of any other value: where it stands, and what it is called

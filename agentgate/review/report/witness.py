@@ -22,13 +22,13 @@ from agentgate.diff.forms import SAMPLES
 from agentgate.diff.search import missing
 from agentgate.review.scenarios.fields import SceneError
 from agentgate.review.scenarios.scene import Scene, readings
-from agentgate.review.scenarios.statements import parts
 from agentgate.review.scenarios.values import (
     can_be_named,
     candidates,
     fits,
     in_words,
     moment_of,
+    parts,
 )
 from agentgate.values.entities import NUMERIC, number
 from agentgate.values.paths import FINDABLE

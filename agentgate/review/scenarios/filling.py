@@ -15,17 +15,19 @@ from typing import Any, NamedTuple
 
 from agentgate.decision.origins.kinds import kind_of, of_call
 from agentgate.review.scenarios.fields import SceneError, bare, place, tool_and_field
-from agentgate.review.scenarios.statements import elements, missing, put
 from agentgate.review.scenarios.values import (
     added,
     calculation,
     can_be_named,
     candidates,
     circumstances,
+    elements,
     fits,
     in_words,
     label,
+    missing,
     names,
+    put,
     read,
     sent,
 )

@@ -40,7 +40,7 @@ from agentgate.review.scenarios.fields import (
     limit_name,
 )
 from agentgate.review.scenarios.filling import Filler
-from agentgate.review.scenarios.statements import (
+from agentgate.review.scenarios.values import (
     ago,
     earlier,
     parts,

@@ -24,8 +24,15 @@ from agentgate.decision.origins.kinds import of_call
 from agentgate.errors import CanonicalError
 from agentgate.review.scenarios.fields import SceneError, bare, named
 from agentgate.review.scenarios.scene import Scene
-from agentgate.review.scenarios.statements import ago, under
-from agentgate.review.scenarios.values import can_be_named, fits, in_words, sent, singles
+from agentgate.review.scenarios.values import (
+    ago,
+    can_be_named,
+    fits,
+    in_words,
+    sent,
+    singles,
+    under,
+)
 from agentgate.values.entities import Key
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Call
