@@ -58,6 +58,7 @@ class Verdict:
 # A choice: for every referenced tool one earlier call and one row of it, or nothing.
 Choice = Mapping[str, tuple[EarlierCall | None, Mapping[str, Any] | None]]
 Condition = Callable[[Choice], bool]
+BY_YES = ("confirmed", "remembered")
 Holds = Callable[[Any, Mapping[str, Any] | None], bool]  # of one key in one row
 Met = Callable[[str, Any, Source, EarlierCall | None, Mapping[str, Any] | None], bool]  # of one argument, as `_Question.met`
 
@@ -322,8 +323,8 @@ class _Question:
             return self.own(rule.type, key)
         if source.kind == "computed":
             return self.computed(name, key)
-        if source.kind == "confirmed":
-            return self.confirmed(name, key)
+        if source.kind in BY_YES:
+            return self.confirmed(source.kind, name, key)
         if source.kind == "prompt":
             if rule.type == "text" and self.stands(key) and self.exact(rule, key):
                 return True
@@ -337,9 +338,13 @@ class _Question:
         fact = self.fact(source, earlier, row, origin=True) if row is not None else None
         return fact is not None and same(key, fact[0]) and self.currency(name) == fact[1]
 
-    def confirmed(self, name: str, key: Any, every: Collection[str] = ()) -> bool:
-        """The user said yes to this value of this argument in a call of this tool, and in the same to what else a yes names here."""
-        yes = (call for call in self.run.calls if call.tool == self.tool.name and name in call.endorsed and self._sent(call, name, key))
+    def confirmed(self, kind: str, name: str, key: Any, every: Collection[str] = ()) -> bool:
+        """The user said yes to this value of this argument in a call of this tool, and in the same to what else a yes names here.
+
+        In this run, or, where it is `remembered`, in an earlier one.
+        """
+        calls = self.run.calls if kind == "confirmed" else [self.run.remembered] if self.run.remembered is not None else []
+        yes = (call for call in calls if call.tool == self.tool.name and name in call.endorsed and self._sent(call, name, key))
         return any(set(every) <= call.endorsed and self._sent_all(call) for call in yes) if every else any(True for _ in yes)
 
     def _sent(self, call: EarlierCall, name: str, key: Any) -> bool:
@@ -351,18 +356,24 @@ class _Question:
         named = [name for name in self.keys if any(source.kind == "confirmed" for source in self.tool.args[name].sources)]
         return all(self._sent(call, name, key) for name in named for key in self.keys[name])
 
-    def _by_yes(self, name: str) -> bool:
-        """A yes explains an argument that the user's own words do not."""
+    def _by_yes(self, name: str, kind: str) -> bool:
+        """A yes of this kind explains an argument that the user's own words do not, nor an origin that the file names before it."""
         sources, keys = self.sources(name), self.keys[name]
-        others = tuple(source for source in sources if source.kind != "confirmed")
-        if others == sources or any(source.kind == "model" for source in others):
+        kinds = list(map(str, (source.kind for source in sources)))
+        others = tuple(source for source in sources if source.kind != kind)
+        if others == sources or "model" in kinds:
             return False
-        if any(all(self.met(name, key, source, None, None) for key in keys) for source in others if not source.tool):
+        before = [s for s in others if not s.tool and (s.kind not in BY_YES or kinds.index(s.kind) < kinds.index(kind))]
+        if any(all(self.met(name, key, source, None, None) for key in keys) for source in before):
             return False
-        if all(self.confirmed(name, key) for key in keys):
+        if all(self.confirmed(kind, name, key) for key in keys):
             return True
+        alone = [source for source in others if not source.tool]
+        if any(all(self.met(name, key, source, None, None) for key in keys) for source in alone):
+            return False
         mixed = self.tool.args[name].any_call and all(self.from_anywhere(name, key, sources) for key in keys)
-        return mixed and not all(self.from_anywhere(name, key, others) for key in keys)
+        first = [next((s.kind for s in sources if self.from_anywhere(name, key, (s,))), "") for key in keys]
+        return mixed and kind in first
 
     def selected(self, source: Source, earlier: EarlierCall, row: Mapping[str, Any] | None) -> bool:
         """True when the user's words select this row: of the last read before the tool's first call; after it, of all of these."""
@@ -474,12 +485,15 @@ class _Question:
     def origins(self) -> set[Reason]:
         denied: set[Reason] = set()
         joint: list[tuple[bool, str, Condition]] = []  # (may be left to a person, the argument whose origin it is, condition)
-        by_yes = {name for name in self.keys if self._by_yes(name)}
-        torn = by_yes and not any(all(self.confirmed(name, key, by_yes) for key in self.keys[name]) for name in by_yes)
+        torn = set()
+        for kind in BY_YES:
+            by_yes = {name for name in self.keys if self._by_yes(name, kind)}
+            if not any(all(self.confirmed(kind, name, key, by_yes) for key in self.keys[name]) for name in by_yes):
+                torn |= by_yes
         for name in self.keys:
             rule = self.tool.args[name]
             soft = rule.unknown_origin != "deny"
-            if torn and name in by_yes:
+            if name in torn:
                 denied |= self.open(Reason.ARGUMENT_ORIGIN, name)
             elif rule.sources:
                 if rule.any_call:

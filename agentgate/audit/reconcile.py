@@ -26,7 +26,7 @@ from agentgate.values.identities import name_of
 _Counted = tuple[str, int]  # epoch, count
 # a redemption counts in its audience's, all else in the tenant's
 _HISTORIES = frozenset({"history", "redemptions"})
-_COUNTED = ("redemption", "decision", "revocation_applied", "key_changed")
+_COUNTED = ("redemption", "decision", "revocation_applied", "key_changed", "forgotten")
 
 
 @dataclass(slots=True)
@@ -175,8 +175,10 @@ def find_losses(
                         record["key"],
                     )
                 )
-            elif record["type"] != "revocation_applied":
+            elif record["type"] in {"redemption", "decision"}:
                 loss.tell(record, minted.get(record["jti"]), outcomes.get(record["jti"], ""))
+            elif record["type"] == "forgotten":  # as all that was remembered before a loss
+                continue
             elif (
                 lifted.get((tenant, record["name"]), 0.0) < record["time"]
                 and (op := _revoked(record)) is not None

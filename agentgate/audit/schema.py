@@ -35,6 +35,7 @@ run_withdrawn | the user took back what they asked for | run workflow user agent
 revocation | somebody revokes | name by reason before? life? kind? workflows?
 revocation_applied | it counts, in the store | name by reason before life history?
 lifting | somebody lifts a revocation | name by reason
+forgotten | what was remembered of a user is no more | user by count history?
 key_change | a service account is to have another key | account issuer? key by reason?
 key_changed | it has | account issuer? key by? reason? history?
 history_reconciled | what a store had lost was written back | by replayed seen missing? reason?
@@ -128,6 +129,7 @@ issuer | text | who proves it
 key | text | thumbprint of the key
 root | text or null | a root: of approvals, or of a tree
 since | count or number or null | from when it counts
+count | count | how much it was
 counts | list or objects | rows of kind, field or code, client, address and number
 first | list or objects | the first four, as they were
 refused | list or objects or count | how many were refused; of workflows, which and why

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument, Exit, Option
 
 from agentgate.cli.output import (
     HTML,
@@ -76,7 +76,7 @@ def lint(
     print_report(report)
     for line, colour in report.summary():
         complain(line, colour=colour)
-    raise typer.Exit(report.status)
+    raise Exit(report.status)
 
 
 def check(

@@ -12,10 +12,11 @@ read. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, field, replace
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Literal
 
+from agentgate.values.times import duration
 from agentgate.values.value_class import value_class
 from agentgate.values.visible import visible
 
@@ -60,6 +61,8 @@ class Question:
         hold: the hold's id, which is the digest of exactly this call.
         endorses: the arguments whose values a yes of the user's lets the agent use again
             (`confirmed`).
+        remembers: those that it lets later runs use, too, where it is given to this call alone
+            (`remembered`), and for how many seconds.
         act: the call in a sentence: text of the workflow (or the names of tool and arguments)
             and values, by turns.
         workflow: id and version.
@@ -97,6 +100,7 @@ class Question:
     act: tuple[str, ...] = ()
     endorses: tuple[str, ...] = ()
     attempted: float = 0.0
+    remembers: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def sentence(self) -> str:
@@ -120,10 +124,14 @@ class Question:
     @property
     def more(self) -> str:
         """What a yes lets the agent do beside this call."""
-        return (
-            f"Yes also lets the agent use this {' and '.join(self.endorses)} for "
-            f"{self.tool} in this conversation"
-        )
+        spans = {name: self.remembers.get(name, 0) for name in self.endorses}
+        told = [
+            f"this {' and '.join(name for name in spans if spans[name] == span)} for "
+            f"{self.tool} {_span(span)}"
+            for span in dict.fromkeys(spans.values())
+        ]
+        alone = " (where it answers this call alone)" if self.remembers else ""
+        return f"Yes also lets the agent use {', and '.join(told)}{alone}"
 
     @property
     def whom(self) -> str:
@@ -139,6 +147,15 @@ class Question:
 
     def __str__(self) -> str:
         return "\n".join(text_lines(self))
+
+
+def _span(seconds: int) -> str:
+    if not seconds:
+        return "in this conversation"
+    days = seconds // 86400
+    return (
+        f"for {duration(seconds)}" if seconds % 86400 else f"for {days} day{'s' * (days > 1)}"
+    )
 
 
 def moment(seconds: float, zone: tzinfo | None = UTC) -> str:
@@ -205,7 +222,7 @@ def as_json(question: Question) -> dict[str, Any]:
     for name in ("words", "via", "limits", "act", "endorses"):
         plain[name] = list(plain[name])
     # as an earlier version wrote it, where there is none
-    for name in ("agent_said", "act", "endorses", "attempted"):
+    for name in ("agent_said", "act", "endorses", "attempted", "remembers"):
         if not plain[name]:
             del plain[name]
     plain["arguments"] = list(plain["arguments"])

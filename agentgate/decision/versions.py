@@ -232,8 +232,16 @@ def _tool(one: Tool, other: Tool, version: int) -> Tool:
     more = tuple(
         rule for rule in _rules(one, other, version).values() if rule not in one.step_ups
     )
+    spans = {
+        name: min(span, other.remember[name])
+        for name, span in one.remember.items()
+        if name in other.remember
+    }
     return replace(
-        one, referenced=one.referenced | other.referenced, step_ups=(*one.step_ups, *more)
+        one,
+        referenced=one.referenced | other.referenced,
+        step_ups=(*one.step_ups, *more),
+        remember=spans,
     )
 
 

@@ -272,6 +272,12 @@ def _inside(old: Tool, new: Tool) -> _Wider:
             rule, other, [r.show or tuple(t.args) for r, t in ((rule, old), (other, new))]
         )
     yield from _upstream(old.upstream, new.upstream)
+    for arg, span in new.remember.items():
+        if span > old.remember.get(arg, 0):
+            effects = _would(
+                "a value that the user confirmed would {}count in later runs, or for longer"
+            )
+            yield f"remember.{arg}", duration(old.remember.get(arg)), duration(span), effects
     for arg, before, after in kept(old.args, new.args):
         if (
             before.named_first

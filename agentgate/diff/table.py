@@ -53,7 +53,7 @@ _ROWS: Mapping[str, Mapping[str, str]] = {
     },
     "Tool": {
         CALLS: "needs definition args sequence step_ups",
-        LIST: "effect audience scope limits upstream facts",
+        LIST: "effect audience scope limits upstream facts remember",
         READ: "redeem title",
         NONE: "name line referenced structures dependencies asking grounded by_when",
     },

@@ -27,7 +27,7 @@ from agentgate.values.turns import OWN, PASTED
 from agentgate.values.visible import visible
 from agentgate.workflow.model import ANY, PLACEHOLDER, StepUpRule, Tool
 from agentgate.workflow.nested import emptied, flat
-from agentgate.workflow.rule import CONFIRMED, Rule
+from agentgate.workflow.rule import CONFIRMED, REMEMBERED, Rule
 
 # characters that are shown of a value, of a turn, of an origin
 MAX_VALUE = 2000
@@ -39,6 +39,7 @@ _WORD = re.compile(r"[\w@.,:/+-]{1,80}", re.ASCII)
 _ALONE: Mapping[str, tuple[str, By]] = {
     "user": ("the user's own id", "user"),
     CONFIRMED.kind: ("confirmed by the user before", "user"),
+    REMEMBERED.kind: ("confirmed by the user in an earlier run", "user"),
     "model": ("written by the model", "model"),
 }
 _NOT_THEIRS = frozenset({"forwarded", "pasted", "unsure"})
@@ -112,6 +113,8 @@ def question_of(
     readable = frozenset(name for name in show if not tool.args[name].sensitive)
     user = header.user
     agent = header.agent
+    endorses = _endorsed(case, required, given, frozenset(show))
+    own = user is not None and user.remembered_as and any(hold.rule.user for hold in required)
     return Question(
         hold=made,
         tenant=header.tenant,
@@ -129,7 +132,10 @@ def question_of(
         opened=opened,
         deadline=deadline,
         arguments_digest=call.arguments_digest,
-        endorses=_endorsed(case, required, given, frozenset(show)),
+        endorses=endorses,
+        remembers={
+            name: span for name, span in tool.remember.items() if own and name in endorses
+        },
         act=_act(tool, {each.name: each.value for each in arguments}),
     )
 

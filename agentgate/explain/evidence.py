@@ -26,7 +26,7 @@ from agentgate.values.request import RunState
 from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.page_size import short
-from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, Source
+from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, REMEMBERED, Source
 
 MASKED = "(masked)"
 _UNNAMED = (
@@ -52,7 +52,8 @@ class Origin:
     source: str
     allowed: bool  # the rule names this origin
     value: str  # the value, masked if sensitive
-    # the user's own words, for the prompt, or the calculation; masked if sensitive
+    # the user's own words, for the prompt, or the calculation; masked if sensitive; since when
+    # it is remembered
     words: str = ""
     # which turn, from 1, and the character it starts at, from 0; 0 and -1 where not known
     turn: int = 0
@@ -72,6 +73,10 @@ class Origin:
             )
         elif self.source == "computed" and self.words:
             where = f"computed: {self.words}"
+        elif self.source.startswith(REMEMBERED.kind) and (
+            since := self.words or self.source.partition(" ")[2]
+        ):
+            where = f"{REMEMBERED.kind} since {since}"
         elif self.call:
             where = f"{self.source} of call {self.call}" + (
                 f", row {self.row}" if self.row else ""
@@ -264,7 +269,12 @@ class Evidence:
         kind = kind_of(source)
         if kind.alone:
             explained = kind.explains(source, value, key, value.rule.sources, self._earlier)
-            return Origin(kind.name, allowed, self._shown(value, key)) if explained else None
+            since = explained.partition(" ")[2] if source.kind == REMEMBERED.kind else ""
+            return (
+                Origin(kind.name, allowed, self._shown(value, key), since)
+                if explained
+                else None
+            )
         shown = MASKED if secret(self._workflow, source) else self._shown(value, key)
         for call, index in self.places(source.tool):
             if call.origins(source)[index] == element(value, key):

@@ -9,9 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agentgate.decision.answer import Deny, StepUp
-from agentgate.decision.versions import Versions, under_newer
+from agentgate.decision.versions import Versions, judged, under_newer
 from agentgate.errors import ConfigError
 from agentgate.gate.core import read, surroundings
+from agentgate.gate.holds.memory import add_memory
 from agentgate.gate.view import View
 from agentgate.shell.readers import apart
 from agentgate.shell.step import Flow
@@ -53,6 +54,13 @@ def explained(
     state: RunState = yield from read(view.core, header.tenant, header.id, view.state)
     versions = view.core.in_force.known(state.header) or Versions(view.workflow)
     around = (yield from surroundings(view.core, versions, state.header, call, None))()
+    if any(each.tools[call.tool].remember for each in versions.each if call.tool in each.tools):
+        state = yield from add_memory(
+            view.core,
+            *judged(versions, state, call, around, view.core.readings.intents),
+            state,
+            {},
+        )
     size = len(call.data) + sum(map(len, state.turns))
     explanation: Explanation = yield from apart(
         size, partial(verdicts.explain, versions.opened, state, call, around, later)

@@ -32,6 +32,7 @@ from agentgate.errors import (
 )
 from agentgate.gate.core import Core, form_of, read, seen, surroundings
 from agentgate.gate.denial import deny
+from agentgate.gate.holds.memory import Known, add_memory
 from agentgate.gate.holds.release import find_release
 from agentgate.gate.minting import Minting, Release
 from agentgate.gate.observing import observe
@@ -126,6 +127,7 @@ def decided_on(
     renewed = header.ends <= now and (now < header.expires_at or header.conversation != "")
     fresh = (behind and not apart) or renewed
     whole: RunState | None = None
+    recalled: Known = {}
     jti = new_jti()
     # of records with one jti the last counts
     named: dict[str, object] = {"jti": jti} if redeems else {}
@@ -134,7 +136,7 @@ def decided_on(
             state = yield from read(core, header.tenant, header.id, state)
         for _ in range(_REREADS):
             versions, case, answer = yield from considered(
-                core, whole or state, call, connection, fresh=fresh
+                core, whole or state, call, connection, fresh=fresh, recalled=recalled
             )
             if isinstance(answer, Deny) and fresh and whole is None:
                 waiting = yield from _waiting(core, state, call)
@@ -150,6 +152,8 @@ def decided_on(
                 )
                 steps = _settle(minting, fresh=fresh, performs=redeems and minting.stays)
                 decision = yield from spanned(core.tracing, f"mint {name}", said, steps, _ended)
+                if decision is None:  # what was recalled may be forgotten
+                    recalled.clear()
             elif isinstance(answer, Deny) and (fresh or Reason.OVERLOAD in answer.reasons):
                 known = {**seen(core, versions, case, _digest_of(view, state, case)), **named}
                 decision = yield from deny(core, header, call, answer.failures, known)
@@ -233,13 +237,15 @@ def considered(
     connection: Connection | None,
     *,
     fresh: bool = True,
+    recalled: Known | None = None,
 ) -> Flow:
     """What is decided of a call, before anything is settled: the versions it was decided under,
     the case and the answer.
 
     A decision that is late by itself is a refusal, also of what it would have allowed. Only its
     own work counts: a processor that is busy with others must not close a run. `fresh`: a
-    refusal is final with its own reasons.
+    refusal is final with its own reasons. `recalled`: what was read for this call of its user's
+    memory.
 
     Raises (through the driver):
         RunRefused: the run has ended, or its version decides nothing here. StoreUnavailable:
@@ -272,7 +278,15 @@ def considered(
             )
         return versions, case, answer
 
-    return (yield from apart(len(call.data) + sum(map(len, state.turns)), decide))
+    size = len(call.data) + sum(map(len, state.turns))
+    versions, case, answer = yield from apart(size, decide)
+    reminded = yield from add_memory(
+        core, case, answer, state, {} if recalled is None else recalled
+    )
+    if reminded is state:
+        return versions, case, answer
+    state = reminded
+    return (yield from apart(size, decide))
 
 
 def _ended_by(header: Header) -> Failure:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from agentgate.decision.answer import Eligible, Reservation
@@ -17,6 +18,7 @@ from agentgate.decision.origins.tracing import rests_on_yes
 from agentgate.decision.versions import Versions
 from agentgate.gate.core import decided, seen
 from agentgate.gate.denial import deny
+from agentgate.gate.holds.memory import memory_of
 from agentgate.gate.locking import FENCES
 from agentgate.gate.state import attempt_of, prompt_of
 from agentgate.gate.token_template import TokenTemplate, txn
@@ -44,6 +46,7 @@ class Release(NamedTuple):
         approver: how those who gave it are known: proven or in_process.
         approvals: their yes as it goes on record, with what shows it again.
         endorsed: the arguments whose values it endorses.
+        remembers: those that later runs may use, too, and for how many seconds.
         own: the user's own yes is in it.
     """
 
@@ -51,6 +54,7 @@ class Release(NamedTuple):
     approver: str = ""
     approvals: tuple[Mapping[str, object], ...] = ()
     endorsed: tuple[str, ...] = ()
+    remembers: Mapping[str, int] = MappingProxyType({})
     own: bool = False
 
     @property
@@ -326,6 +330,7 @@ class Minting(NamedTuple):
                 redemptions=counted,
                 attempt=self.jti if redeems else "",
                 fence=FENCES.get().get(header.id, 0),
+                memory=memory_of(core, self.case, self.digest, release.remembers),
             )
         )
         if settled.detail == "lost":

@@ -233,6 +233,17 @@ class Readings:
             before = now
         return False
 
+    def may_withdraw(self, workflow: Workflow, state: RunState) -> bool:
+        """Whether a turn of the conversation took something back, or may have: then nothing
+        counts for it that is remembered.
+        """
+        turns, doubts = turns_behind(
+            state.stored[: len(state.header.earlier)], state.turns, state.doubts
+        )
+        if any(map(self._denies, (*turns, *[words for _, words in doubts]))):
+            return True
+        return self.ended(workflow, state.turns, state.doubts, state.header.reader, 1)
+
     def _denies(self, words: str) -> bool:
         """Whether words say no to anything; those that cannot be read do."""
         return not words or self.turn(words).says_no or self.turn(words).may_say_no

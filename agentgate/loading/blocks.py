@@ -283,6 +283,18 @@ class FactBlock(Block):
     where: Annotated[dict[Name, ArgumentName], Len(1, 8)] | None = None
 
 
+class RememberBlock(Block):
+    """A tool's `remember`: one argument, or several."""
+
+    arg: Annotated[
+        list[ArgumentName],
+        BeforeValidator(lambda v: [v] if type(v) is str else v),
+        Len(1, 100),
+        Distinct,
+    ]
+    for_: Duration = Field(alias="for")
+
+
 class ToolBlock(Block):
     """One tool."""
 
@@ -297,6 +309,7 @@ class ToolBlock(Block):
         default_factory=dict
     )
     facts: Annotated[dict[Name, FactBlock], Len(1, 100)] | None = None
+    remember: RememberBlock | None = None
 
 
 class SequenceBlock(Block):

@@ -24,10 +24,12 @@ from agentgate.values.paths import EACH
 from agentgate.workflow.operator import unreachable
 from agentgate.workflow.operators import OPERATORS
 from agentgate.workflow.rule import (
+    BY_YES,
     COMPUTED,
     CONFIRMED,
     MODEL,
     PROMPT,
+    REMEMBERED,
     USER,
     Rule,
     Source,
@@ -55,7 +57,10 @@ _ONLY_ON = (  # a key of an argument, the types that may have it, what is expect
 _NEVER_INSIDE = {  # origins that nothing inside a text has, and why
     "model": "model would allow every address the model writes",
     "computed": "no address is computed",
-    "confirmed": "a yes is to an argument, and explains nothing inside a text",
+    **{
+        source.kind: "a yes is to an argument, and explains nothing inside a text"
+        for source in BY_YES
+    },
 }
 
 
@@ -144,7 +149,7 @@ def argument_rule(site: Site, tool: str, name: str, block: ArgumentBlock, at: Pl
     sources = site.sources(block.from_, at["from"]) if block.from_ else ()
     sources = tuple(
         [
-            site.built(Source, CONFIRMED.kind, "", tool) if source == CONFIRMED else source
+            site.built(Source, source.kind, "", tool) if source in BY_YES else source
             for source in sources
         ]
     )
@@ -418,8 +423,8 @@ def _origins(
 def _confirmed(
     site: Site, tool: str, block: ArgumentBlock, kind: str, sources: Sources
 ) -> Iterator[tuple[int, str, str]]:
-    """`confirmed`, and facts that rest on a yes: never for what destroys, and only of what the
-    user was asked about and shown.
+    """What rests on a yes: never for what destroys, and only of what the user was asked about
+    and shown.
     """
     gone = site.tools[tool].effect == "destructive"
     texts = block.from_ or ()
@@ -432,19 +437,17 @@ def _confirmed(
                 f"{text} with trust: confirmed, of a destructive tool",
                 "a fact with trust: named",
             )
-        if text != CONFIRMED.kind:
+        if text not in {source.kind for source in BY_YES}:
             continue
         if gone:
             yield (
                 index,
-                "confirmed, of a destructive tool",
+                f"{text}, of a destructive tool",
                 "other origins (each such call is asked about by itself)",
             )
         if kind not in kind_of(CONFIRMED).types or block.sensitive:
             got = (
-                "confirmed of a sensitive value"
-                if block.sensitive
-                else f"confirmed for type {kind}"
+                f"{text} of a sensitive value" if block.sensitive else f"{text} for type {kind}"
             )
             yield (
                 index,
@@ -454,8 +457,14 @@ def _confirmed(
         if block.unknown_origin in {None, "deny"}:
             yield (
                 index,
-                "confirmed without a question",
+                f"{text} without a question",
                 "unknown_origin: confirm (nobody is asked about a value that is refused)",
+            )
+        if text == REMEMBERED.kind and CONFIRMED.kind not in texts:
+            yield (
+                index,
+                "remembered without confirmed",
+                "confirmed beside it (what counts in later runs counts in this one)",
             )
 
 
@@ -556,7 +565,7 @@ def condition(site: Site, tool: str, name: str, block: WhenBlock, at: Place) -> 
 
 def _fewer_asked(site: Site, text: str, source: Source, at: Place) -> None:
     """A condition on an origin whose absence would ask less often."""
-    if source in {COMPUTED, CONFIRMED}:
+    if source in {COMPUTED, *BY_YES}:
         at.report(
             source.kind,
             "unknown, or an origin of its own (a number less to compute with would ask less often)",

@@ -15,10 +15,10 @@ from agentgate.loading.blocks import ArgumentBlock, Definition, FactBlock
 from agentgate.loading.sharing import Sharing
 from agentgate.loading.yaml_nodes import Document, Node, Path, did_you_mean, node_at, shown
 from agentgate.values.entities import NUMERIC
-from agentgate.workflow.rule import COMPUTED, CONFIRMED, MODEL, PROMPT, USER, Source, Sources
+from agentgate.workflow.rule import BY_YES, COMPUTED, MODEL, PROMPT, USER, Source, Sources
 
 # origins that name no tool
-_ALONE = {str(source): source for source in (PROMPT, USER, COMPUTED, CONFIRMED, MODEL)}
+_ALONE = {str(source): source for source in (PROMPT, USER, COMPUTED, *BY_YES, MODEL)}
 
 
 @dataclass(slots=True)
@@ -136,7 +136,8 @@ class Site:
         if not name:
             place.unknown(
                 text,
-                "prompt, model, user, computed, confirmed, or a fact or argument of a declared tool",
+                "prompt, model, user, computed, confirmed, remembered, or a fact or argument "
+                "of a declared tool",
                 self._origins(),
             )
             return None

@@ -18,8 +18,9 @@ from agentgate.workflow.clauses.sequence import Sequence
 from agentgate.workflow.left_open import answers, causes
 from agentgate.workflow.model import ANY, NONE, PLACEHOLDER, Tool
 from agentgate.workflow.nested import list_of
-from agentgate.workflow.rule import Rule, Source
+from agentgate.workflow.rule import REMEMBERED, Rule, Source
 
+MAX_REMEMBERED = 365 * 86400  # seconds
 Rules = Mapping[str, Mapping[str, Rule]]
 
 
@@ -52,6 +53,7 @@ def tools(site: Site) -> Mapping[str, Tool]:
             at.report_key(ANY, "another name (any means all tools in limits)")
         _needs(site, block, at)
         _titled(block, at)
+        _remembered(name, block, at)
         _complete(block, at)
         _origins_stated(site, name, block, at)
         _trusted(site, name, block, rules[name], at)
@@ -79,6 +81,9 @@ def tools(site: Site) -> Mapping[str, Tool]:
             upstream.get(name),
             share(frozenset(site.used.get(name, ())) & frozenset(block.args)),
             share(block.title or ""),
+            share.mapping(
+                dict.fromkeys(block.remember.arg, block.remember.for_) if block.remember else {}
+            ),
         )
         _answered(site, compiled[name], places[name])
     return share.mapping(compiled)
@@ -133,6 +138,38 @@ def _titled(block: ToolBlock, at: Place) -> None:
             ", ".join(unknown) or "a brace",
             f"the names of arguments, each in braces: {', '.join(block.args)}",
         )
+
+
+def _remembered(name: str, block: ToolBlock, at: Place) -> None:
+    """`remember` and `remembered` name the same arguments: each one value, and no list nor part
+    of one.
+    """
+    stated = block.remember.arg if block.remember else []
+    here = at["remember"]
+    for index, arg in enumerate(stated):
+        argument = block.args.get(arg)
+        place = here["arg"].element(index)
+        if argument is None:
+            place.unknown(arg, f"an argument of {name}", block.args)
+        elif REMEMBERED.kind not in (argument.from_ or ()):
+            place.report(
+                arg, "an argument whose from lists remembered (otherwise it is never used)"
+            )
+        elif argument.max_items or EACH in arg:
+            place.report(
+                f"{arg}, of a list",
+                "one value (a yes to a list is a yes to none of its elements)",
+            )
+    for arg in [
+        arg
+        for arg, rule in block.args.items()
+        if REMEMBERED.kind in (rule.from_ or ()) and arg not in stated
+    ]:
+        at["args", arg, "from"].report(
+            REMEMBERED.kind, f"remember: {{arg: {arg}, for: 90d}} on {name}, or no such origin"
+        )
+    if block.remember and block.remember.for_ > MAX_REMEMBERED:
+        here["for"].report(f"{block.remember.for_} s", f"at most {MAX_REMEMBERED // 86400}d")
 
 
 def _complete(block: ToolBlock, at: Place) -> None:

@@ -23,8 +23,15 @@ _COMMANDS = (
 _OWN = {"token:{}:*": "rw", "burns:{}:*": "rw", "history:{}": "rw", "mints:{}:*": "r"}
 _LOGS = {"checkpoints:{}": "rw"}  # of no tenant
 _SHARED = {"clock:*": "r", "history": "r", "revoked:*": "r"}
-# the id of no server
-_GATES = ("run:*", "hold:*", "limit:*", "lastkey:*", *(kind.format("0" * 64) for kind in _OWN))
+_GATES = (
+    "run:*",
+    "hold:*",
+    "limit:*",
+    "lastkey:*",
+    "remembered:*",
+    "forgets:*",
+    *(kind.format("0" * 64) for kind in _OWN),
+)  # the id of no server
 # in every tenant, as earlier versions asked for
 _BEFORE = {"jti:*": "rw", "calls:*": "rw", "history": "rw", "revoked:*": "r"}
 _LONGEST_RUN_MS = (7 * 24 + 1) * 3600 * 1000  # and its last token

@@ -59,6 +59,18 @@ class User:
         for group in self.groups:
             checked_name("user.groups", group)
 
+    @property
+    def remembered_as(self) -> tuple[str, ...]:
+        """Under which names what they confirmed is remembered: those of their issuer, or the
+        host's; empty: it is not.
+        """
+        names = (
+            (self.tenant, self.issuer, self.subject)
+            if self.identity == "proven"
+            else (self.tenant, "", self.id)
+        )
+        return names if self.identity == "in_process" or all(names) else ()
+
 
 @value_class
 class Posture:
@@ -334,6 +346,9 @@ class RunState:
         whole: all runs of its conversation, as one: for a call that was held in any of them.
         stored: the turns as stored, with words in doubt; the first are of earlier runs
             (`Header.earlier`).
+        remembered: of the call that is decided on, one of an earlier run to which the same user
+            said yes, that was done and is remembered (`agentgate.gate.holds.memory`): its `id`
+            is the day of that, its `digest` that of the call; None: nothing is.
         memo: values derived from the other fields, which never change; empty in every new
             state.
     """
@@ -353,6 +368,7 @@ class RunState:
     tried: frozenset[str] = frozenset()
     stored: tuple[str, ...] = ()
     whole: bool = False
+    remembered: EarlierCall | None = None
     memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property

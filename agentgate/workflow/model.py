@@ -153,6 +153,8 @@ class Tool:
             to the gate.
         scope: granted scopes; empty: the tool's name.
         definition: pinned ``sha256:...`` or empty (wrapper only).
+        remember: arguments whose value the user's own yes lets later runs use again
+            (`remembered`), and for how many seconds.
         referenced: argument names that later calls may name as an origin (their values are kept
             in the call's record).
         structures: which arguments are structures, derived from `args`.
@@ -180,6 +182,7 @@ class Tool:
     upstream: Upstream | None = None
     referenced: frozenset[str] = frozenset()
     title: str = ""
+    remember: Mapping[str, int] = field(default_factory=dict)
     structures: Structures = field(init=False, compare=False, repr=False)
     dependencies: tuple[Dependency, ...] = field(
         default=(), init=False, compare=False, repr=False

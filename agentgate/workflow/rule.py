@@ -32,14 +32,24 @@ class Source:
     `user` is the id of the person the run is for, whatever the prompt says; `computed` is one
     calculation that the user's words name, over numbers of the other origins beside it
     (`agentgate.language.calculation`). `confirmed` is a value to which the user said yes for
-    this argument of the tool that its `field` names.
+    this argument of the tool that its `field` names, and `remembered` one to which they did in
+    an earlier run.
 
     A `select` is a fact in the row that the user's words select; a `sum`, only in `at_most`, is
     a fact over all rows of one call. `key` is equal for equal sources, and quick to look up by.
     """
 
     kind: Literal[
-        "prompt", "user", "computed", "confirmed", "model", "fact", "arg", "select", "sum"
+        "prompt",
+        "user",
+        "computed",
+        "confirmed",
+        "remembered",
+        "model",
+        "fact",
+        "arg",
+        "select",
+        "sum",
     ]
     tool: str = ""
     field: str = ""
@@ -67,9 +77,10 @@ class Source:
 
 Sources = tuple[Source, ...]
 # Those that name no earlier call.
-PROMPT, USER, COMPUTED, CONFIRMED, MODEL = (
-    Source(kind) for kind in ("prompt", "user", "computed", "confirmed", "model")
+PROMPT, USER, COMPUTED, MODEL = (
+    Source(kind) for kind in ("prompt", "user", "computed", "model")
 )
+BY_YES = CONFIRMED, REMEMBERED = Source("confirmed"), Source("remembered")
 
 
 @value_class

@@ -40,7 +40,7 @@ from agentgate.values.once import once
 from agentgate.values.request import EarlierCall, RunState
 from agentgate.workflow.model import Tool
 from agentgate.workflow.page_size import short
-from agentgate.workflow.rule import PROMPT, Fact, Rule, Source, Sources
+from agentgate.workflow.rule import PROMPT, REMEMBERED, Fact, Rule, Source, Sources
 
 
 @once
@@ -328,11 +328,14 @@ class Earlier:
         tools: Mapping[str, Tool],
         prompt: Prompt,
         user: str | None = None,
+        *,
+        remembered: EarlierCall | None = None,
     ) -> None:
         self.calls = calls
         self.tools = tools
         self.prompt = prompt
         self.user = user
+        self.remembered = [] if remembered is None else [Answer(remembered, self)]
         self._answers: dict[str, list[Answer]] = {}
         self._numbers: dict[tuple[Sources, str, str], frozenset[Number]] = {}
 
@@ -342,7 +345,9 @@ class Earlier:
         kept = run.memo.get("earlier")
         if type(kept) is cls and kept.tools is tools and kept.calls is run.calls:
             return kept
-        made = run.memo["earlier"] = cls(run.calls, tools, run.prompt, own_id(run))
+        made = run.memo["earlier"] = cls(
+            run.calls, tools, run.prompt, own_id(run), remembered=run.remembered
+        )
         return made
 
     def is_user(self, kind: str, key: Key) -> bool:
@@ -360,6 +365,14 @@ class Earlier:
                 tool, [Answer(call, self) for call in self.calls if call.tool == tool]
             )
         return known
+
+    def yeses(self, kind: str, tool: str) -> list[Answer]:
+        """Those of one tool by which something is `confirmed`, or `remembered`."""
+        return (
+            [call for call in self.remembered if call.tool == tool]
+            if kind == REMEMBERED.kind
+            else self.of(tool)
+        )
 
     def standing(self, rule: Rule) -> Sources:
         """The facts among a rule's origins that stand for the user's words where they count: a

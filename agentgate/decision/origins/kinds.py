@@ -61,6 +61,9 @@ class KnownRun(Protocol):
     def of(self, tool: str) -> Iterable[AnsweredCall]:
         """The redeemed calls of a tool."""
 
+    def yeses(self, kind: str, tool: str) -> Sequence[AnsweredCall]:
+        """The calls of a tool by which something is `confirmed`, or `remembered`."""
+
 
 class OriginKind:
     """One kind of origin.
@@ -171,10 +174,18 @@ class Confirmed(OriginKind):
     ) -> str:
         calls = [
             call
-            for call in run.of(source.field)
+            for call in run.yeses(self.name, source.field)
             if value.rule.name in call.endorsed and was_sent(call, value, key)
         ]
         return f"{self.name} {calls[-1].id}" if calls else ""
+
+
+class Remembered(Confirmed):
+    """``remembered``: as `confirmed`, in an earlier run of the same user."""
+
+    name = "remembered"
+    short = "remembered"
+    words = "confirmed by the user for this argument, and remembered"
 
 
 def was_sent(call: AnsweredCall, value: Value, key: Key) -> bool:
@@ -336,6 +347,7 @@ KINDS: Mapping[str, OriginKind] = {
         OwnUser,
         Computed,
         Confirmed,
+        Remembered,
         FromModel,
         FactOf,
         ArgumentOf,

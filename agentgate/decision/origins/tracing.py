@@ -8,8 +8,8 @@ what refers to calls of one tool is met by one of them (`agentgate.decision.orig
 `named_first`: where the user named any value of the type, nothing but the user's words is an
 origin. A text is from the prompt also where it is some of the user's words in their order
 (`agentgate.language.wording`). What is `computed` from such values by a calculation that the
-user's words name belongs to no call. Values that the user `confirmed` are those of one yes.
-None of these, nor the id of the run's user, names anything
+user's words name belongs to no call. Values that the user `confirmed` are those of one yes,
+also where that is `remembered`. None of these, nor the id of the run's user, names anything
 (`agentgate.decision.origins.named_calls`). Pure.
 """
 
@@ -23,7 +23,7 @@ from agentgate.decision.origins.trace_result import Traced
 from agentgate.decision.origins.value import Value, element, in_prompt, sources_of
 from agentgate.values.entities import Key
 from agentgate.values.paths import FINDABLE
-from agentgate.workflow.rule import CONFIRMED, PROMPT, Rule, Sources
+from agentgate.workflow.rule import BY_YES, CONFIRMED, PROMPT, Rule, Sources
 
 MAX_RECORDED = 20  # elements of a list whose origins are recorded
 
@@ -37,6 +37,7 @@ def came_from(value: Value, key: Key, sources: Sources, earlier: Earlier) -> boo
     )
 
 
+_BY_YES = {str(source) for source in BY_YES}
 _OF_TYPE = {kind: Rule("", 0, kind) for kind in FINDABLE}
 
 
@@ -61,7 +62,7 @@ def trace(traced: Traced, values: dict[str, Value], earlier: Earlier, now: float
     prompt = traced.prompt
     said = {}  # asked only where it matters
     pending: dict[str, Value] = {}  # what only an earlier call can explain
-    confirmed = []  # what the user said yes to
+    by_yes: dict[str, list[str]] = {}  # what the user said yes to
     for name, value in values.items():
         rule = value.rule
         if rule.any_call and rule.at_most is not None and not within_some_call(value, earlier):
@@ -90,18 +91,19 @@ def trace(traced: Traced, values: dict[str, Value], earlier: Earlier, now: float
             found = _explained(value, sources, sources, earlier)
         if found:
             traced.origins[name] = ", ".join(dict.fromkeys(found[:MAX_RECORDED]))
-            if any(each.partition(" ")[0] == CONFIRMED.kind for each in found):
-                confirmed.append(name)
+            for yes in _BY_YES & {each.partition(" ")[0] for each in found}:
+                by_yes.setdefault(yes, []).append(name)
         elif rule.calls and sources is rule.sources and not rule.any_call:
             pending[name] = value
         else:
             traced.unexplained(value)
-    if confirmed and not any(
-        _in_one_yes(call, values, confirmed) for call in earlier.of(traced.tool.name)
-    ):
-        for name in confirmed:  # as a part of this call nobody said yes to it
-            del traced.origins[name]
-            traced.unexplained(values[name])
+    for yes, names in by_yes.items():
+        if not any(
+            _in_one_yes(call, values, names) for call in earlier.yeses(yes, traced.tool.name)
+        ):
+            for name in names:  # as a part of this call nobody said yes to it
+                traced.origins.pop(name, None)
+                traced.unexplained(values[name])
     chosen = None if traced.failures else joined(traced, values, pending, earlier, now)
     if chosen is None:
         explain(values, pending, earlier, now, traced)

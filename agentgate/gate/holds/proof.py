@@ -170,7 +170,7 @@ class Answerers:
                 by.who,
                 "token",
                 nonce,
-                {"seal": self._seal(hold, by.who, "token"), "issuer": by.who.issuer},
+                {"seal": self._seal(hold, by.who, "token"), "issuer": by.who.issuer, **place},
             )
         if type(by) is not User or not in_process:
             got = f"{by.id} (in process)" if type(by) is User else type(by).__name__
@@ -182,7 +182,7 @@ class Answerers:
         # by the host, whoever proved to be this person elsewhere
         said = User(by.id, tenant=by.tenant, groups=by.groups)
         return ProvenAnswer(
-            said, "in_process", "", {"seal": self._seal(hold, said, "in_process")}
+            said, "in_process", "", {"seal": self._seal(hold, said, "in_process"), **place}
         )
 
     def standing(self, hold: Hold, *, in_process: bool) -> Hold:

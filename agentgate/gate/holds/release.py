@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -76,16 +77,35 @@ def find_release(minting: Minting) -> Flow:
         return (yield from minting.deny(failure.with_data(hold=minting.digest)))
     how = "proven" if all(a.identity == "proven" for a in hold.approvers) else "in_process"
     ours = core.answerers.asked(hold)  # what somebody wrote into the store endorses nothing
+    own = ours and any(each.rule.user for each in required)
+    endorsed = named_by_yes(required, hold.question.endorses) if ours else ()
     return Release(
         take=ops.HoldTake(minting.digest, record.revision, tuple(a.id for a in hold.approvers)),
         approver=how,
-        endorsed=named_by_yes(required, hold.question.endorses) if ours else (),
-        own=ours and any(each.rule.user for each in required),
+        endorsed=endorsed,
+        remembers=_remembers(case, hold, how) if own else {},
+        own=own,
         approvals=tuple(
             {"by": a.id, "identity": a.identity, "channel": a.channel, "proof": dict(a.proof)}
             for a in hold.approvers
         ),
     )
+
+
+def _remembers(case: Case, hold: Hold, how: str) -> Mapping[str, int]:
+    """What the user's own yes lets later runs use, where it answered this call alone and is
+    known as the user is.
+    """
+    user = case.run.header.user
+    spans = case.workflow.tools[hold.tool].remember
+    said = hold.question.remembers
+    if (
+        user is None
+        or how not in {"proven", user.identity}
+        or any("leaf" in each.proof for each in hold.approvers)
+    ):
+        return {}
+    return {name: min(span, spans[name]) for name, span in said.items() if name in spans}
 
 
 _COPIED = Failure(

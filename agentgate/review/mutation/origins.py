@@ -15,7 +15,16 @@ from agentgate.review.scenarios.values import candidates, in_words, singles
 from agentgate.values.entities import CALCULATED, TOKENISED
 from agentgate.workflow.left_open import answerable
 from agentgate.workflow.model import Tool
-from agentgate.workflow.rule import COMPUTED, CONFIRMED, MODEL, PROMPT, USER, Rule, Source
+from agentgate.workflow.rule import (
+    BY_YES,
+    COMPUTED,
+    CONFIRMED,
+    MODEL,
+    PROMPT,
+    USER,
+    Rule,
+    Source,
+)
 
 _ADDRESSES = {  # and a text that holds each
     "kim@other.example": "write to kim@other.example",
@@ -131,15 +140,12 @@ def _sources(basis: Basis, tool: Tool, part: Part) -> Mutated:
         and not rule.sensitive
         and tool.effect != "destructive"
     )
-    if (
-        named_by_yes
-        and rule.unknown_origin == "confirm"
-        and not any(s.kind == CONFIRMED.kind for s in sources)
-    ):
-        widened = (*sources, replace(CONFIRMED, field=tool.name))
+    missing = [each for each in BY_YES if not any(s.kind == each.kind for s in sources)]
+    for yes in missing[:1] if named_by_yes and rule.unknown_origin == "confirm" else ():
+        widened = (*sources, replace(yes, field=tool.name))
         name = f"{rule.name} that the user confirmed before"
         yield part.mutant(
-            "from", "may also be confirmed", name, [{origin: "confirmed"}], sources=widened
+            "from", f"may also be {yes}", name, [{origin: str(yes)}], sources=widened
         )
     for source in (s for s in sources if s.selector):
         any_row = tuple(

@@ -23,7 +23,7 @@ from agentgate.values.identities import FORM, is_name
 from agentgate.values.times import seconds
 from agentgate.workflow.clauses.table import CLAUSES
 from agentgate.workflow.model import Limit, Tool, Workflow
-from agentgate.workflow.rule import Source
+from agentgate.workflow.rule import REMEMBERED, Source
 
 Values = Mapping[str, Any]  # of a scene or a part of it, by dotted keys
 
@@ -96,7 +96,10 @@ _FIXED: Mapping[str, _Form] = {
     "spent_ago": _DURATIONS,
     "nulls": _TEXTS,
 }
-_WHOLE = {"ago": _DURATIONS, "yes": _NAMED["yes"]}  # of an earlier call as a whole
+_WHOLE = {
+    "ago": _DURATIONS,
+    "yes": (lambda v: type(v) is bool or v == REMEMBERED.kind, "true, false or remembered"),
+}  # of an earlier call as a whole
 # may be left out as a whole
 _GROUPS = [kind.scene for kind in CLAUSES if kind.scene not in _FIXED]
 
@@ -108,7 +111,7 @@ def _group(name: str) -> _Form:
 
 _FORMS: Mapping[str, _Form] = {**_FIXED, **{name: _group(name) for name in _GROUPS}}
 _ALWAYS = frozenset({"call", "tenant", "prompt", "time", "who.agent.id"})  # may not be left out
-_PLACES = ("prompt", "user", "computed", "confirmed", "model")
+_PLACES = ("prompt", "user", "computed", "confirmed", "remembered", "model")
 _DERIVED = ("origins", "intents", "origin_of", "decision", "expect")
 
 

@@ -335,9 +335,9 @@ class Filler:
         """Put an argument of the call where ``origin.x`` says and nowhere else; the engine
         finds it there, or not.
 
-        `where`: ``prompt``, ``user``, ``computed``, ``confirmed``, ``model``, or a field of a
-        tool. `fresh`: it gets another value, which the scene does not hold yet. Raises
-        SceneError: the called tool has no such argument, or none other could be made up.
+        `where`: ``prompt``, ``user``, ``computed``, ``confirmed``, ``remembered``, ``model``,
+        or a field of a tool. `fresh`: it gets another value, which the scene does not hold yet.
+        Raises SceneError: the called tool has no such argument, or none other fits.
         """
         tools = self.workflow.tools
         values = self.values
@@ -361,8 +361,8 @@ class Filler:
             values["who.user.id"] = str(elements(value)[0])
         elif where == "computed":
             self.compute(slot.rule, value, currency)
-        elif where == "confirmed":  # in the same call, made before
-            values[f"yes.{tool.name}"] = True
+        elif where in {"confirmed", "remembered"}:  # in the same call, made before
+            values[f"yes.{tool.name}"] = where == "confirmed" or where
             for key in [key for key in values if key.startswith("args.")]:
                 put(values, f"earlier.{tool.name}.{key.removeprefix('args.')}", values[key])
             self._earlier(tool.name)

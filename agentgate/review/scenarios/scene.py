@@ -69,6 +69,7 @@ from agentgate.values.times import seconds
 from agentgate.workflow.clauses.conditions import CONFIGURED
 from agentgate.workflow.model import Tool, Workflow
 from agentgate.workflow.page_size import paths
+from agentgate.workflow.rule import REMEMBERED
 
 _IN_RUN = frozenset({"turn", "run"})  # limits that end with the run, whatever their window
 # blocks that depend on which tool is called
@@ -316,7 +317,10 @@ def story(workflow: Workflow, values: Values) -> tuple[RunState, Call, tuple[Fai
         if tool:
             call, failures = _redeemed(workflow, tool, values, run, label, f"earlier_{index}")
             refused += failures
-            run = replace(run, calls=(*run.calls, call))
+            if values.get(f"yes.{label}") == REMEMBERED.kind:
+                run = replace(run, remembered=replace(call, id=header.day))
+            else:
+                run = replace(run, calls=(*run.calls, call))
     args = under(values, "args.")
     for name in values.get("nulls") or ():
         args = put_at(args, steps(name), None)

@@ -48,6 +48,7 @@ from agentgate.stores.ops.hold import (
 )
 from agentgate.stores.ops.hold import PAGE as WAITING
 from agentgate.stores.ops.marks import MAX_MARKS, raise_marks
+from agentgate.stores.ops.memory import MemoryRecord, forget, memory_key, recall
 from agentgate.stores.ops.notification import (
     PAGE,
     Notification,
@@ -64,6 +65,7 @@ from agentgate.stores.ops.records import (
     HoldState,
     HoldTake,
     LimitTake,
+    Memory,
     MintReply,
     MintRequest,
     OpenReply,

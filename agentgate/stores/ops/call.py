@@ -30,10 +30,12 @@ from agentgate.stores._op import (
     server_id,
 )
 from agentgate.stores.history import checked_history
+from agentgate.stores.ops.memory import memory_key
 from agentgate.stores.ops.records import (
     BurnKind,
     BurnReply,
     BurnRequest,
+    Memory,
     MintKind,
     MintReply,
     MintRequest,
@@ -117,6 +119,8 @@ def mint(request: MintRequest) -> Op[MintReply]:
         keys.append(f"{start}hold:{checked_id('hold', request.hold.hold_id)}")
     if request.same_key is not None:
         keys.append(f"{start}lastkey:{checked_subject('account', request.same_key[0])}")
+    if request.memory is not None:
+        keys.append(memory_key(request.tenant, request.memory.user))
     for take in request.limits:
         name = checked_subject("limit", take.key)
         in_run = take.for_run is True and take.every_ms == 0
@@ -128,7 +132,7 @@ def mint(request: MintRequest) -> Op[MintReply]:
             checked_number("limit every_ms", take.every_ms, 0, MAX_TTL_MS),
             name if in_run else "",
         )
-    args.append(request.fence or "")
+    args += ["" if request.memory is None else _remembered(request.memory), request.fence or ""]
     return Op("mint", _minted, tuple(keys), tuple(args), confirm=True)
 
 
@@ -138,6 +142,19 @@ def without_calls(revision: str) -> str:
     """
     rev, _, lineage = revision.split(".")
     return f"{rev}.-.{lineage}"
+
+
+def _remembered(memory: Memory) -> bytes:
+    place = checked_digest("place", memory.place)
+    rests_on = memory.rests_on and checked_digest("rests_on", memory.rests_on)
+    return canonical(
+        [
+            place,
+            rests_on,
+            checked_number("span", memory.span_ms, 0, MAX_TTL_MS),
+            memory.body.decode(),
+        ]
+    )
 
 
 def _issued(told: str | None) -> str:

@@ -81,6 +81,26 @@ class HoldTake(NamedTuple):
     approvers: tuple[str, ...] = ()
 
 
+class Memory(NamedTuple):
+    """What a mint has to do with what is remembered of its user.
+
+    Attributes:
+        user: their id.
+        place: of what the call asks, in their memory.
+        rests_on: digest of the call that is remembered there, which the decision rests on;
+            empty: it rests on none.
+        body: JSON that is remembered there for `span_ms` once this call is done, and which the
+            mint writes with the release that it spends; empty: nothing. Its `stops` are the
+            revocations that end it.
+    """
+
+    user: str
+    place: str
+    rests_on: str = ""
+    body: bytes = b""
+    span_ms: int = 0
+
+
 class MintRequest(NamedTuple):
     """All the mint script needs.
 
@@ -109,6 +129,7 @@ class MintRequest(NamedTuple):
             none, and then nobody may.
         same_key: (account, key thumbprint): the account's last token must have been for the
             same key; None: no such condition.
+        memory: None: nothing that is remembered matters.
     """
 
     tenant: str
@@ -131,6 +152,7 @@ class MintRequest(NamedTuple):
     redemptions: str = ""
     attempt: str = ""
     fence: int = 0
+    memory: Memory | None = None
 
 
 class MintReply(NamedTuple):

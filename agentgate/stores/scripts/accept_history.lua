@@ -13,6 +13,6 @@ for i = 2, #ARGV, 2 do
 end
 call('HSET', KEYS[1], 'epoch', new_epoch(lineage()), 'count', digits(math.max(tonumber(kept[2] or '0'), tonumber(ARGV[1]))))
 call('HDEL', KEYS[1], 'lost')
-call('HSET', KEYS[1], 'keyless', '1') -- no account without a record is new from now on (mint.lua)
+call('HSET', KEYS[1], 'keyless', digits(now_ms())) -- no account without a record is new from now on (mint.lua), and nothing is remembered
 local _, lost = history(KEYS[1], kept[3] or '')
 return {KEYS[1], lost and kept[3] or ''}

@@ -1,6 +1,6 @@
--- KEYS jti run burns redemptions history revoked... [hold] [lastkey] (limit times)...
+-- KEYS jti run burns redemptions history revoked... [hold] [lastkey] [memory] (limit times)...
 -- ARGV digest head binding ttl_ms revision jti run read counted #revoked #limits hold_rev thumbprint seen unspent attempt
---   (amount maximum every_ms name)... fence
+--   (amount maximum every_ms name)... memory fence
 -- With an `attempt` the call is redeemed, too, by whoever asks: there is no token and no single-use key, and nothing is reserved, but taken.
 -- `redemptions` is the history of the call's audience, of which `counted` was seen; `history` the tenant's, of which `seen` was.
 -- Everything is checked first, then everything is written. (Before that, limits only drop what no longer counts.)
@@ -154,7 +154,22 @@ if ARGV[13] ~= '' then
   lastkey = not own and lastkey
 end
 
--- (7) limits. A share is reserved until its token expires. Then it is given back only if that token is provably unburned: the call's record
+-- (7) what is remembered of its user: the call on which the decision rests stands still; and what is to be remembered once this call is done
+local memory, place, rests_on, span, body = nil, unpack(ARGV[#ARGV - 1] ~= '' and cjson.decode(ARGV[#ARGV - 1]) or {})
+if place then
+  memory = KEYS[position + 1]
+  local gone = forgotten_at(memory, KEYS[5])
+  local stands = rests_on ~= '' and not lost and standing_memory(prefix, call('HGET', memory, place), gone)
+  if rests_on ~= '' and not (stands and stands[1] == rests_on) then
+    return refuse('stale')
+  end
+  local asked = spend and body ~= '' and audience and tonumber(read_hold(hold)[5] or '0')
+  if not asked or asked <= gone or ended_since(prefix, cjson.decode(body).stops, asked) then
+    memory = nil
+  end
+end
+
+-- (8) limits. A share is reserved until its token expires. Then it is given back only if that token is provably unburned: the call's record
 -- says minted and not redeemed, in this lineage, and the single-use key is gone. A share that was burned, or cannot be proven unburned, counts on.
 -- Whatever the number of calls, a mint looks at few of them: what it did not come to counts meanwhile.
 local SOME, MANY = 4, 200
@@ -271,7 +286,7 @@ end
 -- the calls' records outlive both the run and this token; `kept` says until when
 local life = math.max(tonumber(run[3]), now + ttl) + 60000
 
--- (8) write; first the single-use key: a jti is never used twice
+-- (9) write; first the single-use key: a jti is never used twice
 if not attempt and not call('SET', KEYS[1], ARGV[3], 'NX', 'PX', ARGV[4]) then
   return redis.error_reply('ERR this jti exists')
 end
@@ -318,6 +333,24 @@ if spend then
   call('HSET', hold, 'state', 'spent', 'call', digest)
   call('HINCRBY', hold, 'rev', 1)
   before = raise_history(KEYS[5], gen, before)
+end
+if memory then
+  call('HSET', memory, place, digest .. ' ' .. digits(now) .. ' ' .. digits(now + span) .. ' ' .. audience .. ' ' .. body)
+  call('PEXPIRE', memory, digits(YEAR))
+  call('HSET', burns, digest .. ':remember', '1')
+  local done, oldest, first = string.gsub(burns, '[^:]*$', 'done:' .. digest, 1), nil, math.huge
+  call('HSET', done, 'at', digits(now))
+  call('PEXPIRE', done, digits(YEAR))
+  if call('HLEN', memory) - call('HEXISTS', memory, 'forgotten') > 200 then
+    local kept = call('HGETALL', memory)
+    for i = 1, #kept, 2 do
+      local at = tonumber(string.match(kept[i + 1], '^%x+ (%d+) ') or '')
+      if at and at < first then
+        oldest, first = kept[i], at
+      end
+    end
+    call('HDEL', memory, oldest)
+  end
 end
 if lastkey then
   call('SET', lastkey, digits(now) .. ' ' .. ARGV[13])

@@ -3,7 +3,7 @@
 -- Of a `run` it returns what its revision was, and is, without the lineage.
 local digest, outcome = ARGV[1], ARGV[2]
 local call = redis.call('HMGET', KEYS[1], digest .. ':status', digest .. ':outcome', digest .. ':by', 'rev', digest .. ':attempt',
-  digest .. ':facts')
+  digest .. ':facts', digest .. ':remember')
 if call[1] ~= 'redeemed' or call[3] ~= ARGV[3] or (ARGV[4] ~= '' and call[5] ~= ARGV[4]) then
   return {KEYS[1], 'not_redeemed', '', ''}
 end
@@ -21,6 +21,9 @@ if facts or outcome == 'failed' or outcome == 'not_run' then -- these are no ear
   fields[#fields + 1], fields[#fields + 2] = 'changed:' .. rev, digest
 end
 redis.call('HSET', KEYS[1], unpack(fields))
+if call[7] and outcome == 'done' then -- what its user's yes named is remembered from now on
+  redis.call('HSET', (string.gsub(KEYS[1], '[^:]*$', 'done:' .. digest, 1)), 'done', '1')
+end
 local run = KEYS[2] and redis.call('HMGET', KEYS[2], 'rev', 'form', 'audiences')
 if not run or not run[1] then
   return {KEYS[1], 'ok', '', ''}

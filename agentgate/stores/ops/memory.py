@@ -1,0 +1,76 @@
+"""What is remembered of users: values that their own yes named in a call that was done.
+
+It is the hash ``remembered:{person}``, which gates alone write: under the digest of what was
+asked (`Memory.place`) the call, when it was minted, until when it counts, its audience and what
+it says. That the call was done is the word of whoever may say so, beside its records
+(``burns:{audience}:done:{call}``), and counts for a call that a gate wrote down.
+``forgets:NAME`` says when what rests on a user, tool, version or tenant was last revoked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from agentgate.stores._op import Op, checked_digest, checked_text, history_of, prefix
+from agentgate.stores.history import checked_history
+from agentgate.values.identities import person
+
+
+class MemoryRecord(NamedTuple):
+    """What is remembered, as stored: its place, the digest of its call, when that was minted
+    and until when it counts (POSIX ms).
+    """
+
+    place: str
+    call: str
+    at_ms: int
+    ends_ms: int
+    body: bytes
+
+
+def memory_key(tenant: str, user: str) -> str:
+    """What is remembered of whoever has this id, at any issuer; any spelling of the id names
+    it.
+    """
+    return (
+        f"{prefix(tenant)}remembered:{sha256(checked_text('user', person(user))).hexdigest()}"
+    )
+
+
+def recall(
+    tenant: str, user: str, places: Iterable[str] = (), *, history: str = ""
+) -> Op[tuple[str, tuple[MemoryRecord, ...]]]:
+    """The tenant's history (empty: lost), and what counts still in these places; without
+    places, all.
+    """
+    args = (checked_history(history), *[checked_digest("place", place) for place in places])
+    return Op("recall", _recalled, (memory_key(tenant, user), f"{prefix(tenant)}history"), args)
+
+
+def forget(
+    tenant: str, user: str, places: Iterable[str] = (), *, history: str = ""
+) -> Op[tuple[str, int]]:
+    """End what is remembered in these places (without any, all), and what was asked before; the
+    tenant's history, and how much it was.
+    """
+    same = recall(tenant, user, places, history=history)
+    return Op(
+        "forget",
+        lambda now, count: (history_of(now), int(count)),
+        same.keys,
+        same.args,
+        confirm=True,
+    )
+
+
+def _recalled(history: Any, found: list[list[bytes]]) -> tuple[str, tuple[MemoryRecord, ...]]:
+    return history_of(history), tuple(
+        [
+            MemoryRecord(
+                place.decode(), call.decode(), at_ms=int(at), ends_ms=int(ends), body=body
+            )
+            for place, call, at, ends, body in found
+        ]
+    )
