@@ -68,7 +68,7 @@ class Desk:
         told: the events that the gate told, a line each.
     """
 
-    def __init__(self, folder: Path, store: Server, **more: Any) -> None:
+    def __init__(self, folder: Path, store: Server, *, workflow: str = WORKFLOW, **more: Any) -> None:
         self.folder, self.port = folder, free_port()
         self.origin = f"http://localhost:{self.port}"
         self.file, self.told = folder / "passkeys.toml", folder / "told"
@@ -78,7 +78,7 @@ class Desk:
         self.rows = [self.people[name].row(name, *groups[name], **zones.get(name, {})) for name in groups]
         written(self.file, *self.rows)
         (folder / "workflows").mkdir()
-        (folder / "workflows" / "files.yaml").write_text(WORKFLOW)
+        (folder / "workflows" / "files.yaml").write_text(workflow)
         keys, store_url = str(folder / "keys"), store.url
         self.settings: dict[str, Any] = {
             "issuer": self.origin,

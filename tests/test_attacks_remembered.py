@@ -92,8 +92,7 @@ def test_a_confirmed_value_is_not_asked_about_in_later_runs_and_the_question_say
     assert f"remembered since {day}" in str(later.run.explain("pay", {"amount": 30, "to": ANN}))
     assert later.asked("pay", amount=20, to=EVE)
     (one,) = own(gate)
-    assert (one.tool, one.args, one.workflow) == ("pay", {"to": ANN}, "shop.pay@1")
-    assert one.until["to"] == pytest.approx(one.since + 90 * 86400)
+    assert (one.tool, one.args, one.workflow, one.spans) == ("pay", {"to": ANN}, "shop.pay@1", {"to": 90 * 86400})
 
 
 def test_the_question_says_how_long_several_values_are_used(gate: Gate) -> None:
@@ -250,8 +249,10 @@ def test_what_is_forgotten_does_not_come_back(gate: Gate) -> None:
     held = minted.ask("pay", amount=20, to=BOB, iban=IBANS[0])
     gate.release(held.hold.id, tenant="acme", by=LEE)
     allowed = minted.run.authorize("pay", minted.args, tool_call_id="c1")
-    assert gate.forget("acme", [each.id for each in own(gate)], by=LEE) == 1
+    talk_of(gate).yes("tip", to=ANN)
+    assert gate.forget("acme", [each.id for each in own(gate) if each.tool == "pay"], by=LEE) == 1
     assert asked(gate)
+    assert not talk_of(gate).asked("tip", to=ANN), "the rest stands"
     waiting.redeem("pay", waiting.run.authorize("pay", waiting.args, tool_call_id="c1"), waiting.args)
     minted.redeem("pay", allowed, minted.args)
     assert asked(gate, to=BOB), "what was asked before something was forgotten is not remembered"
@@ -285,13 +286,13 @@ def test_only_the_person_forgets_and_only_their_own(gate: Gate) -> None:
     assert not asked(gate)
 
 
-@pytest.mark.parametrize("name", ["user:lee", "user:LEE", "workflow:shop.pay@1", "tool:pay", "tenant:*"])
+@pytest.mark.parametrize("name", ["user:lee", "user:LEE", "agent:bot", "workflow:shop.pay@1", "tool:pay", "tenant:*"])
 def test_a_revocation_ends_it_also_once_it_is_lifted(gate: Gate, name: str) -> None:
     talk_of(gate).yes("pay", amount=20, to=ANN)
     before = talk_of(gate)
     before.yes("pay", done=False, amount=20, to=BOB)
     gate.revoke(name, tenants=["acme"], by="ana", reason="INC-1")
-    if name.startswith(("tool", "workflow")):
+    if name.startswith(("tool", "workflow", "agent")):
         assert own(gate) == ()
     gate.lift(name, tenants=["acme"], by="ana", reason="INC-1 is over")
     assert own(gate) == ()
@@ -452,7 +453,7 @@ KEPT = "{arg: [to, iban], for: 90d}"
     ("old", "new", "expected"),
     [
         (KEPT, "{arg: [to, ibann], for: 90d}", "an argument of pay"),
-        (KEPT, "{arg: [to, amount, iban], for: 90d}", "whose from lists remembered"),
+        (KEPT, "{arg: [to, amount, iban], for: 90d}", "an argument of pay whose from lists remembered"),
         (KEPT, "{arg: [to, to, iban], for: 90d}", "each element once"),
         (KEPT, "{arg: [to, iban], for: 366d}", "at most 365d"),
         (KEPT, "{arg: to, for: 90d}", "remember: {arg: iban, for: 90d} on pay"),
@@ -466,7 +467,7 @@ KEPT = "{arg: [to, iban], for: 90d}"
         ("iban: {type: iban, ", "iban: {sensitive: true, type: iban, ", "remembered of a sensitive value"),
         ("iban: {type: iban, ", "iban: {type: text, ", "remembered for type text"),
         ("iban: {type: iban, ", "iban: {type: number, ", "remembered for type number"),
-        ("iban: {type: iban, ", "iban: {type: iban, max_items: 1, ", "iban, of a list"),
+        ("iban: {type: iban, ", "iban: {type: iban, max_items: 1, ", "remembered, of a list"),
         ("from: [model], entities: [prompt]", "from: [model], entities: [prompt, remembered]", "explains nothing inside a text"),
         ("{to: {origin: unknown}}", "{to: {origin: [unknown, remembered]}}", "unknown, or an origin of its own"),
     ],

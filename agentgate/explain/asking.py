@@ -309,8 +309,8 @@ def _in_words(case: Case, origin: Origin, *, ruled: bool) -> tuple[str, By]:
         ), "user"
     if origin.source == "computed":
         return f"computed from what the user said: {origin.words}", "user"
-    if origin.source in _ALONE:
-        return _ALONE[origin.source]
+    if (kind := origin.source.partition(" ")[0]) in _ALONE:
+        return _ALONE[kind]
     named = any(earlier.id == origin.call and earlier.named for earlier in case.run.calls)
     how = ", of what the user named" if named else ""
     return f"{'from' if origin.row else 'as in'} {origin.source}{how}", "result"

@@ -46,14 +46,13 @@ _WORDS = {
 class Origin:
     """Where one value (or one element of a list) occurs."""
 
-    # ``prompt``, ``user``, ``computed``, ``tool.field``, ``model`` (nothing else explains it,
-    # and the rule lets the model write it) or ``unknown``; of a value that only the record
-    # knows, its short form (`origin_names`)
+    # ``prompt``, ``user``, ``computed``, ``remembered DAY``, ``tool.field``, ``model`` (nothing
+    # else explains it, and the rule lets the model write it) or ``unknown``; of a value that
+    # only the record knows, its short form (`origin_names`)
     source: str
     allowed: bool  # the rule names this origin
     value: str  # the value, masked if sensitive
-    # the user's own words, for the prompt, or the calculation; masked if sensitive; since when
-    # it is remembered
+    # the user's own words, for the prompt, or the calculation; masked if sensitive
     words: str = ""
     # which turn, from 1, and the character it starts at, from 0; 0 and -1 where not known
     turn: int = 0
@@ -73,17 +72,14 @@ class Origin:
             )
         elif self.source == "computed" and self.words:
             where = f"computed: {self.words}"
-        elif self.source.startswith(REMEMBERED.kind) and (
-            since := self.words or self.source.partition(" ")[2]
-        ):
-            where = f"{REMEMBERED.kind} since {since}"
         elif self.call:
             where = f"{self.source} of call {self.call}" + (
                 f", row {self.row}" if self.row else ""
             )
         else:
+            between = " since " if self.source.startswith(REMEMBERED.kind) else " of call "
             where = _WORDS.get(self.source) or ", ".join(
-                " of call ".join(part.split(" ", 1)) for part in self.source.split(", ")
+                between.join(part.split(" ", 1)) for part in self.source.split(", ")
             )
         return (
             where
@@ -269,12 +265,8 @@ class Evidence:
         kind = kind_of(source)
         if kind.alone:
             explained = kind.explains(source, value, key, value.rule.sources, self._earlier)
-            since = explained.partition(" ")[2] if source.kind == REMEMBERED.kind else ""
-            return (
-                Origin(kind.name, allowed, self._shown(value, key), since)
-                if explained
-                else None
-            )
+            named = explained if source.kind == REMEMBERED.kind else kind.name
+            return Origin(named, allowed, self._shown(value, key)) if explained else None
         shown = MASKED if secret(self._workflow, source) else self._shown(value, key)
         for call, index in self.places(source.tool):
             if call.origins(source)[index] == element(value, key):

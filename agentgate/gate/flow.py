@@ -32,7 +32,7 @@ from agentgate.errors import (
 )
 from agentgate.gate.core import Core, form_of, read, seen, surroundings
 from agentgate.gate.denial import deny
-from agentgate.gate.holds.memory import Known, add_memory
+from agentgate.gate.holds.memory import Recalled, add_memory
 from agentgate.gate.holds.release import find_release
 from agentgate.gate.minting import Minting, Release
 from agentgate.gate.observing import observe
@@ -127,7 +127,7 @@ def decided_on(
     renewed = header.ends <= now and (now < header.expires_at or header.conversation != "")
     fresh = (behind and not apart) or renewed
     whole: RunState | None = None
-    recalled: Known = {}
+    recalled: Recalled = {}
     jti = new_jti()
     # of records with one jti the last counts
     named: dict[str, object] = {"jti": jti} if redeems else {}
@@ -237,7 +237,7 @@ def considered(
     connection: Connection | None,
     *,
     fresh: bool = True,
-    recalled: Known | None = None,
+    recalled: Recalled | None = None,
 ) -> Flow:
     """What is decided of a call, before anything is settled: the versions it was decided under,
     the case and the answer.

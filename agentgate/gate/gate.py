@@ -431,7 +431,7 @@ class Gate(_GateBase[Store], Revoking):
     nonce = blocking(holding.nonce)
     reveal = blocking(holding.reveal)
     remembered = blocking(own_memory.remembered)
-    forget = blocking(own_memory.forget)
+    forget = blocking(own_memory.forget_own)
 
     def verifier(self, audience: str, *, tenants: tuple[str, ...] | list[str]) -> Verifier:
         """A verifier in this process that shares this gate's store, log and (rotating) keys."""
@@ -504,7 +504,7 @@ class AsyncGate(_GateBase[AsyncStore], AsyncRevoking):
     nonce = awaited(holding.nonce)
     reveal = awaited(holding.reveal)
     remembered = awaited(own_memory.remembered)
-    forget = awaited(own_memory.forget)
+    forget = awaited(own_memory.forget_own)
 
     def verifier(self, audience: str, *, tenants: tuple[str, ...] | list[str]) -> AsyncVerifier:
         """See `Gate.verifier`."""

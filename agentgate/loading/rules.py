@@ -170,7 +170,7 @@ def argument_rule(site: Site, tool: str, name: str, block: ArgumentBlock, at: Pl
         at[key].report_key(got, expected)
     for index, got, expected in (
         *_origins(site, block, kind, sources),
-        *_confirmed(site, tool, block, kind, sources),
+        *_by_yes(site, tool, name, block, sources),
     ):
         at["from", index].report(got, expected)
     if block.currency is not None and kind == "money":
@@ -420,14 +420,15 @@ def _origins(
             )
 
 
-def _confirmed(
-    site: Site, tool: str, block: ArgumentBlock, kind: str, sources: Sources
+def _by_yes(
+    site: Site, tool: str, name: str, block: ArgumentBlock, sources: Sources
 ) -> Iterator[tuple[int, str, str]]:
     """What rests on a yes: never for what destroys, and only of what the user was asked about
     and shown.
     """
     gone = site.tools[tool].effect == "destructive"
     texts = block.from_ or ()
+    kind = argument_type(block)
     by_text = {str(source): source for source in sources if source.tool}
     for index, text in enumerate(texts):
         fact = site.fact(by_text[text]) if text in by_text else None
@@ -460,12 +461,26 @@ def _confirmed(
                 f"{text} without a question",
                 "unknown_origin: confirm (nobody is asked about a value that is refused)",
             )
-        if text == REMEMBERED.kind and CONFIRMED.kind not in texts:
-            yield (
-                index,
-                "remembered without confirmed",
-                "confirmed beside it (what counts in later runs counts in this one)",
-            )
+        if text == REMEMBERED.kind:
+            remember = site.tools[tool].remember
+            if CONFIRMED.kind not in texts:
+                yield (
+                    index,
+                    "remembered without confirmed",
+                    "confirmed beside it (what counts in later runs counts in this one)",
+                )
+            if remember is None or name not in remember.arg:
+                yield (
+                    index,
+                    f"remembered, and {tool} does not remember {name}",
+                    f"remember: {{arg: {name}, for: 90d}} on {tool}",
+                )
+            if block.max_items or EACH in name:
+                yield (
+                    index,
+                    "remembered, of a list",
+                    "one value (a yes to a list is a yes to none of its elements)",
+                )
 
 
 def _computed(block: ArgumentBlock, kind: str, sources: Sources) -> Iterator[tuple[str, str]]:

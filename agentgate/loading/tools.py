@@ -141,35 +141,18 @@ def _titled(block: ToolBlock, at: Place) -> None:
 
 
 def _remembered(name: str, block: ToolBlock, at: Place) -> None:
-    """`remember` and `remembered` name the same arguments: each one value, and no list nor part
-    of one.
+    """`remember` names arguments that list `remembered` (`agentgate.loading.rules` looks at
+    those that do).
     """
-    stated = block.remember.arg if block.remember else []
-    here = at["remember"]
-    for index, arg in enumerate(stated):
-        argument = block.args.get(arg)
-        place = here["arg"].element(index)
-        if argument is None:
-            place.unknown(arg, f"an argument of {name}", block.args)
-        elif REMEMBERED.kind not in (argument.from_ or ()):
-            place.report(
-                arg, "an argument whose from lists remembered (otherwise it is never used)"
+    for index, arg in enumerate(block.remember.arg if block.remember else ()):
+        if arg not in block.args or REMEMBERED.kind not in (block.args[arg].from_ or ()):
+            at["remember", "arg"].element(index).unknown(
+                arg, f"an argument of {name} whose from lists remembered", block.args
             )
-        elif argument.max_items or EACH in arg:
-            place.report(
-                f"{arg}, of a list",
-                "one value (a yes to a list is a yes to none of its elements)",
-            )
-    for arg in [
-        arg
-        for arg, rule in block.args.items()
-        if REMEMBERED.kind in (rule.from_ or ()) and arg not in stated
-    ]:
-        at["args", arg, "from"].report(
-            REMEMBERED.kind, f"remember: {{arg: {arg}, for: 90d}} on {name}, or no such origin"
-        )
     if block.remember and block.remember.for_ > MAX_REMEMBERED:
-        here["for"].report(f"{block.remember.for_} s", f"at most {MAX_REMEMBERED // 86400}d")
+        at["remember", "for"].report(
+            f"{block.remember.for_} s", f"at most {MAX_REMEMBERED // 86400}d"
+        )
 
 
 def _complete(block: ToolBlock, at: Place) -> None:

@@ -52,7 +52,7 @@ from agentgate.service import (
 from agentgate.service.answer import oauth_error, problem, refused_by, unavailable
 from agentgate.service.connections import HEALTH, Connections, OpenConnection
 from agentgate.service.pages import auditing as audit_pages
-from agentgate.service.pages import judging, signing_in
+from agentgate.service.pages import judging, remembering, signing_in
 from agentgate.service.pages.rendering import asset, error_page
 from agentgate.service.served import ServedGate
 from agentgate.service.settings import ServiceSettings
@@ -85,6 +85,8 @@ ROUTES: Routes = (
     ("/v1/runs/{run}/turns", "POST", runs.add_turn),
     ("/v1/runs/{run}/close", "POST", runs.close_run),
     ("/v1/holds", "GET", judging.waiting_for),
+    ("/v1/remembered", "GET", remembering.list_own),
+    ("/v1/remembered/{id}", "DELETE", remembering.forget_own),
     ("/v1/redeem", "POST", calls.redeem_call),
     ("/v1/calls/{txn}/result", "POST", calls.result),
     ("/v1/calls/{txn}/outcome", "POST", calls.outcome),
@@ -110,6 +112,8 @@ PAGES: Routes = (
     ("/holds/passkey", "POST", signing_in.made),
     ("/holds/nonce", "POST", judging.nonce),
     ("/holds/answers", "POST", judging.answer),
+    ("/holds/remembered", "GET", remembering.show),
+    ("/holds/remembered", "POST", remembering.forget),
     ("/holds/next", "GET", judging.show_next),
     ("/holds/{hold}", "GET", judging.one),
     ("/holds/{hold}/run", "GET", judging.of_run),

@@ -328,14 +328,12 @@ class Earlier:
         tools: Mapping[str, Tool],
         prompt: Prompt,
         user: str | None = None,
-        *,
-        remembered: EarlierCall | None = None,
     ) -> None:
         self.calls = calls
         self.tools = tools
         self.prompt = prompt
         self.user = user
-        self.remembered = [] if remembered is None else [Answer(remembered, self)]
+        self.remembered: EarlierCall | None = None
         self._answers: dict[str, list[Answer]] = {}
         self._numbers: dict[tuple[Sources, str, str], frozenset[Number]] = {}
 
@@ -345,9 +343,8 @@ class Earlier:
         kept = run.memo.get("earlier")
         if type(kept) is cls and kept.tools is tools and kept.calls is run.calls:
             return kept
-        made = run.memo["earlier"] = cls(
-            run.calls, tools, run.prompt, own_id(run), remembered=run.remembered
-        )
+        made = run.memo["earlier"] = cls(run.calls, tools, run.prompt, own_id(run))
+        made.remembered = run.remembered
         return made
 
     def is_user(self, kind: str, key: Key) -> bool:
@@ -368,10 +365,12 @@ class Earlier:
 
     def yeses(self, kind: str, tool: str) -> list[Answer]:
         """Those of one tool by which something is `confirmed`, or `remembered`."""
+        if kind != REMEMBERED.kind:
+            return self.of(tool)
         return (
-            [call for call in self.remembered if call.tool == tool]
-            if kind == REMEMBERED.kind
-            else self.of(tool)
+            []
+            if self.remembered is None or self.remembered.tool != tool
+            else [Answer(self.remembered, self)]
         )
 
     def standing(self, rule: Rule) -> Sources:

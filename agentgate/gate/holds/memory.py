@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.decision.case import Case
@@ -28,13 +28,12 @@ from agentgate.stores import ops
 from agentgate.stores.history import History
 from agentgate.token.keys import KeyRing
 from agentgate.values.canonical import canonical, digest, parse
-from agentgate.values.request import EarlierCall, RunState
+from agentgate.values.request import EarlierCall, RunState, User
 from agentgate.values.value_class import value_class
-from agentgate.workflow.model import Tool
 from agentgate.workflow.nested import flat
 from agentgate.workflow.rule import CONFIRMED
 
-Known = dict[str, EarlierCall | None]  # by place: what was read for one call
+Recalled = dict[str, EarlierCall | None]  # what was read for one call, by place
 
 
 @value_class
@@ -43,24 +42,42 @@ class RememberedCall:
 
     Attributes:
         id: its place in their memory.
-        who: the user's tenant, issuer (empty: the host's word) and subject.
+        call: its digest.
+        who: the user's tenant, issuer (empty: the host's word) and subject; `user`: their id.
         workflow: ``id@version`` under which they said yes.
-        args: every value that the yes was about, as a person sees it.
-        until: those of them that count, and until when (POSIX seconds).
+        args: every value that the yes was about.
+        spans: those of them that count, and for how many seconds.
         since: POSIX seconds.
     """
 
     id: str
-    who: tuple[str, ...]
+    call: str
+    since: float
+    user: str
+    who: list[str]
     workflow: str
     tool: str
-    args: Mapping[str, str]
-    until: Mapping[str, float]
-    since: float
+    args: Mapping[str, Any]
+    spans: Mapping[str, int]
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """As a person or program is told of it: with values as they are shown, and until when
+        each counts (POSIX seconds).
+        """
+        plain = {
+            name: getattr(self, name) for name in ("id", "user", "workflow", "tool", "since")
+        }
+        shown = {name: shown_text(value) for name, value in self.args.items()}
+        return {
+            **plain,
+            "args": shown,
+            "until": {name: self.since + span for name, span in self.spans.items()},
+        }
 
 
 def add_memory(
-    core: Core, case: Case, answer: Eligible | Deny, state: RunState, known: Known
+    core: Core, case: Case, answer: Eligible | Deny, state: RunState, known: Recalled
 ) -> Flow:
     """The run with what is remembered of what a call asks; the run itself where nobody would be
     asked about that, or nothing is.
@@ -70,6 +87,7 @@ def add_memory(
     """
     tool = case.tool
     traced = case.traced
+    user = state.header.user
     if (
         tool is None
         or traced is None
@@ -77,42 +95,37 @@ def add_memory(
         or not tool.remember.keys() & traced.unknown.keys()
     ):
         return state
-    user = case.run.header.user
-    place = _place(case)
     if (
         user is None
         or not user.remembered_as
         or core.readings.may_withdraw(case.workflow, state)
     ):
         return state
-    if place not in known:
-        tenant = state.header.tenant
-        found: tuple[_Kept, ...] = yield from _recall(
-            core.history, core.keys, tenant, user.id, (place,)
+    if (place := _place(case, user)) not in known:
+        found: list[RememberedCall] = yield from recall(
+            core.history, core.keys, state.header.tenant, user.id, (place,)
         )
-        known[place] = _earlier(found[0], tool) if found else None
+        known[place] = _earlier(found[0], tool.remember) if found else None
     return state if known[place] is None else replace(state, remembered=known[place])
 
 
-def _earlier(kept: _Kept, tool: Tool) -> EarlierCall:
-    """As the decision sees it: with those values that count still, by what was said then and by
-    what the workflow says now.
+def _earlier(yes: RememberedCall, remember: Mapping[str, int]) -> EarlierCall:
+    """As the decision sees it, with those values that count still: by what was said then, and
+    by what the workflow says now.
     """
-    since = kept.since
-    said = kept.said
-    now = time.time()
-    spans = {
-        name: min(span, tool.remember.get(name, 0)) for name, span in said["spans"].items()
-    }
+    age = time.time() - yes.since
+    spans = yes.spans
     return EarlierCall(
-        id=f"{datetime.fromtimestamp(since, UTC):%Y-%m-%d}",
-        tool=said["tool"],
-        args=said["args"],
+        id=datetime.fromtimestamp(yes.since, UTC).date().isoformat(),
+        tool=yes.tool,
+        args=yes.args,
         rows=(),
         named=False,
-        redeemed_at=since,
-        digest=kept.record.call,
-        endorsed=frozenset(name for name, span in spans.items() if now < since + span),
+        redeemed_at=yes.since,
+        digest=yes.call,
+        endorsed=frozenset(
+            name for name in spans if age < min(spans[name], remember.get(name, 0))
+        ),
     )
 
 
@@ -121,130 +134,91 @@ def memory_of(
 ) -> ops.Memory | None:
     """What a mint has to do with what is remembered.
 
-    Args:
-        core: the gate.
-        case: the call.
-        made: its digest.
-        remembers: what the release that it spends lets later runs use, and for how many
-            seconds.
+    `made`: the call's digest; `remembers`: what the release that it spends lets later runs use,
+    and for how many seconds.
     """
-    run = case.run
+    header = case.run.header
     rests_on = case.run.remembered
-    user = run.header.user
-    header = run.header
-    place = _place(case)
+    call = case.call
+    user = header.user
     if user is None or (rests_on is None and not remembers):
         return None
+    place = _place(case, user)
+    tenant = header.tenant
     memory = ops.Memory(user.id, place, rests_on.digest if rests_on is not None else "")
     if not remembers:
         return memory
-    tool = case.workflow.tools[case.call.tool]
-    args = flat(tool, case.call.args)
+    args = flat(case.workflow.tools[call.tool], call.args)
     workflow = ops.workflow_subject(header.workflow, header.version)
-    ends: Mapping[ops.RevokedKind, str] = {
-        "tenant": "*",
-        "user": user.id,
-        "tool": tool.name,
-        "workflow": workflow,
-    }
     said = {
+        "user": user.id,
         "who": list(user.remembered_as),
         "workflow": workflow,
-        "tool": tool.name,
-        "args": {name: args[name] for name in _asked(case)},
-        "spans": dict(remembers),
+        "tool": call.tool,
     }
     body = {
-        "stops": [
-            ops.revocation_name(header.tenant, kind, name) for kind, name in ends.items()
-        ],
-        "said": said,
+        "stops": ops.revocations_of_memory(
+            tenant, ops.Subjects(header.agent.id, user.id, call.tool, workflow)
+        ),
+        "said": {
+            **said,
+            "args": {name: args[name] for name in _asked(case)},
+            "spans": dict(remembers),
+        },
     }
-    sealed = canonical({**body, "seal": _seal(core.keys, header.tenant, place, made, body)})
+    sealed = canonical({**body, "seal": _seal(core.keys, tenant, place, made, body)})
     return memory._replace(body=sealed, span_ms=1000 * max(remembers.values()))
 
 
 def _asked(case: Case) -> Mapping[str, list[str]]:
     """Each argument that a yes can name, with its type and elements, as they are compared."""
-    return {
-        name: [value.rule.type, *map(str, value.keys)]
+    values = {
+        name: value
         for name, value in case.values.items()
-        if any(source.kind == CONFIRMED.kind for source in value.rule.sources)
+        if any(s.kind == CONFIRMED.kind for s in value.rule.sources)
     }
+    return {name: [value.rule.type, *map(str, value.keys)] for name, value in values.items()}
 
 
-def _place(case: Case) -> str:
-    user = case.run.header.user
-    who = [] if user is None else list(user.remembered_as)
-    return digest(canonical([who, case.workflow.id, case.call.tool, _asked(case)]))
+def _place(case: Case, user: User) -> str:
+    return digest(
+        canonical([list(user.remembered_as), case.workflow.id, case.call.tool, _asked(case)])
+    )
 
 
-def _seal(keys: KeyRing, tenant: str, place: str, made: str, body: Mapping[str, Any]) -> str:
-    return keys.seal(tenant, canonical(["remembered", place, made, body]))
+def _seal(keys: KeyRing, tenant: str, *what: Any) -> str:
+    return keys.seal(tenant, canonical(["remembered", *what]))
 
 
-class _Kept(NamedTuple):
-    """What the store has in one place, with what a gate said there."""
-
-    record: ops.MemoryRecord
-    said: Mapping[str, Any]
-
-    @property
-    def since(self) -> float:
-        """POSIX seconds."""
-        return self.record.at_ms / 1000
-
-
-def _recall(
-    history: History, keys: KeyRing | None, tenant: str, user: str, places: Collection[str]
+def recall(
+    history: History, keys: KeyRing | None, tenant: str, user: str, places: Collection[str] = ()
 ) -> Flow:
-    """What counts still; with `keys` only what has their seal. What cannot be read is not
-    there.
+    """What counts still in these places of a user's memory (without any, all), the oldest
+    first.
+
+    With `keys` only what has their seal. What cannot be read is not there.
+
+    Raises (through the driver):
+        NameRefused, StoreUnavailable.
     """
     sent = history.seen(tenant)
     got, records = yield ops.recall(tenant, user, places, history=sent)
     history.see(tenant, sent, got)
     found = []
-    for record in records:
+    for place, made, since, text in records:
         try:
-            body = parse(record.body)
+            body = parse(text)
             seal = body.pop("seal")
             if keys is None or hmac.compare_digest(
-                _seal(keys, tenant, record.place, record.call, body), seal
+                _seal(keys, tenant, place, made, body), seal
             ):
-                found.append(_Kept(record, body["said"]))
+                found.append(RememberedCall(id=place, call=made, since=since, **body["said"]))
         except (KeyError, TypeError, ValueError):
             continue
-    return tuple(found)
+    return sorted(found, key=attrgetter("since", "id"))
 
 
-def list_memory(history: History, keys: KeyRing | None, tenant: str, user: str) -> Flow:
-    """What is remembered of whoever has this id, the oldest first.
-
-    Raises (through the driver):
-        NameRefused, StoreUnavailable.
-    """
-    found: tuple[_Kept, ...] = yield from _recall(history, keys, tenant, user, ())
-    return tuple(sorted([_told(each) for each in found], key=attrgetter("since", "id")))
-
-
-def _told(kept: _Kept) -> RememberedCall:
-    said = kept.said
-    since = kept.since
-    return RememberedCall(
-        id=kept.record.place,
-        who=tuple(said["who"]),
-        workflow=said["workflow"],
-        tool=said["tool"],
-        args={name: shown_text(value) for name, value in said["args"].items()},
-        until={name: since + span for name, span in said["spans"].items()},
-        since=since,
-    )
-
-
-def forget_memory(
-    history: History, tenant: str, user: str, places: Collection[str], by: str
-) -> Flow:
+def forget(history: History, tenant: str, user: str, places: Collection[str], by: str) -> Flow:
     """End what is remembered in these places (without any, all), and whatever was asked before;
     returns how much it was.
 
@@ -254,6 +228,13 @@ def forget_memory(
     sent = history.seen(tenant)
     got, count = yield ops.forget(tenant, user, places, history=sent)
     history.see(tenant, sent, got)
-    more = {"tenant": tenant, "user": user, "by": by, "count": count, **history.note(got)}
-    yield Record({"type": "forgotten", "time": round(time.time(), 6), **more})
+    told = {
+        "type": "forgotten",
+        "time": round(time.time(), 6),
+        "tenant": tenant,
+        "user": user,
+        "by": by,
+        "count": count,
+    }
+    yield Record({**told, **history.note(got)})
     return count

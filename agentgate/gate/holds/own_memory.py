@@ -7,34 +7,12 @@ from __future__ import annotations
 from collections.abc import Collection, Generator
 from typing import Any
 
-from agentgate.gate.core import Core
 from agentgate.gate.holds.inbox import person_of
-from agentgate.gate.holds.memory import RememberedCall, forget_memory, list_memory
+from agentgate.gate.holds.memory import RememberedCall, forget, recall
 from agentgate.gate.holds.methods import HasCore
 from agentgate.identity.credential import OIDCToken
-from agentgate.shell.step import Flow, Step
+from agentgate.shell.step import Step
 from agentgate.values.request import User
-
-
-def list_own(core: Core, tenant: str, who: User) -> Flow:
-    """What is remembered of this person, the oldest first. Raises NameRefused,
-    StoreUnavailable.
-    """
-    found: tuple[RememberedCall, ...] = yield from list_memory(
-        core.history, core.keys, tenant, who.id
-    )
-    return tuple([each for each in found if each.who == who.remembered_as])
-
-
-def forget_own(core: Core, tenant: str, who: User, ids: Collection[str]) -> Flow:
-    """End these of it; returns how much it was. Raises as `list_own`, and AuditUnavailable."""
-    own = {each.id for each in (yield from list_own(core, tenant, who))}
-    places = sorted(own & {*ids})
-    return (
-        (yield from forget_memory(core.history, tenant, who.id, places, who.id))
-        if places
-        else 0
-    )
 
 
 def remembered(
@@ -51,16 +29,26 @@ def remembered(
         CredentialRefused: the token proves nobody, or somebody who is revoked. NameRefused,
             StoreUnavailable.
     """
-    who: User = yield from person_of(self._core, for_)
-    found: tuple[RememberedCall, ...] = yield from list_own(self._core, tenant, who)
-    return found
+    core, who = self._core, (yield from person_of(self._core, for_))
+    found: list[RememberedCall] = yield from recall(core.history, core.keys, tenant, who.id)
+    # without an issuer the id counts, as in an answer to a hold
+    names = who.remembered_as if who.issuer else ()
+    return tuple(
+        [
+            each
+            for each in found
+            if each.user == who.id
+            and each.who[0] == who.tenant
+            and names in {(), tuple(each.who)}
+        ]
+    )
 
 
-def forget(
+def forget_own(
     self: HasCore, tenant: str, ids: Collection[str], *, by: User | OIDCToken
 ) -> Generator[Step, Any, int]:
-    """End what is remembered of a person. Also what they were asked before, and confirm or
-    confirmed since, is not remembered.
+    """End what is remembered of a person. What they were asked before is not remembered,
+    either, whenever it is done.
 
     Args:
         self: the gate.
@@ -74,6 +62,13 @@ def forget(
     Raises:
         As `remembered`. AuditUnavailable: it is forgotten, and on no record.
     """
-    who: User = yield from person_of(self._core, by)
-    count: int = yield from forget_own(self._core, tenant, who, ids)
+    places = {
+        each.id: each.user
+        for each in (yield from remembered(self, tenant, for_=by))
+        if each.id in ids
+    }
+    count: int = 0
+    if places:
+        user = next(iter(places.values()))
+        count = yield from forget(self._core.history, tenant, user, tuple(places), user)
     return count

@@ -121,9 +121,20 @@ async def waiting_for(request: Request, service: Service) -> Response:
     asked = _FOR_ME.fullmatch(request.url.query)
     if asked is None:
         raise malformed("query", "another one", "for=me, and after= as next said")
-    core = service.gate.core
+    who = await prove_bearer(request, service)
+    found: WaitingPage = await service.gate.drive(
+        addressed(service.gate.core, who.tenant, who, asked[1] or "")
+    )
+    holds = [told_of(each.hold) | {"risk": each.risk} for each in found.found]
+    return answered({"holds": holds, "next": found.next, "total": found.total})
+
+
+async def prove_bearer(request: Request, service: Service) -> User:
+    """The person whose own token comes along. Raises RequestRefused: 401, 429."""
     try:
-        who: User = await service.gate.drive(person_of(core, OIDCToken(bearer(request))))
+        who: User = await service.gate.drive(
+            person_of(service.gate.core, OIDCToken(bearer(request)))
+        )
     except KeysUnavailable:
         raise
     except CredentialRefused as error:
@@ -132,11 +143,7 @@ async def waiting_for(request: Request, service: Service) -> Response:
             401, "invalid_token", "", error.failure(reason=Reason.USER), headers=headers
         ) from None
     service.take(request, f"user {who.subject} of {who.issuer}")
-    found: WaitingPage = await service.gate.drive(
-        addressed(core, who.tenant, who, asked[1] or "")
-    )
-    holds = [told_of(each.hold) | {"risk": each.risk} for each in found.found]
-    return answered({"holds": holds, "next": found.next, "total": found.total})
+    return who
 
 
 async def show_next(request: Request, service: Service) -> Response:

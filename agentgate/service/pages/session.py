@@ -2,10 +2,10 @@
 cookie carries it.
 
 Rules: a challenge counts once and for `CHALLENGE_SECONDS`, at whichever gate with these keys. A
-session reads and never answers. It ends `SECONDS` after it began, whatever is done in it;
-before, at the first request at which its passkey is in the file no more, or its person is
-revoked. The cookie (RFC 6265bis) is `__Host-`: of this very host, over TLS or from
-``http://localhost``, which Chromium trusts alike.
+session reads, ends what is remembered of its person, and never answers. It ends `SECONDS` after
+it began, whatever is done in it; before, at the first request at which its passkey is in the
+file no more, or its person is revoked. The cookie (RFC 6265bis) is `__Host-`: of this very
+host, over TLS or from ``http://localhost``, which Chromium trusts alike.
 """
 
 from __future__ import annotations

@@ -31,10 +31,10 @@ _NAME = 80  # characters
 async def posted(
     request: Request, service: Service, *required: str, optional: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """The body of what one of our pages sent. Raises RequestRefused as `_check_page` and
+    """The body of what one of our pages sent. Raises RequestRefused as `check_page` and
     `read_json`.
     """
-    _check_page(request, service)
+    check_page(request, service)
     return await read_json(
         request,
         min(MAX_BODY, service.settings.max_body),
@@ -43,7 +43,7 @@ async def posted(
     )
 
 
-def _check_page(request: Request, service: Service) -> None:
+def check_page(request: Request, service: Service) -> None:
     """Refuse what another page sent. Raises RequestRefused: 400."""
     origin = one_header(request, "origin")
     site = one_header(request, "sec-fetch-site")
@@ -97,7 +97,7 @@ def _unknown(error: CredentialRefused) -> RequestRefused:
 
 async def sign_out(request: Request, service: Service) -> Response:
     """``DELETE /holds/session``."""
-    _check_page(request, service)
+    check_page(request, service)
     response = answered_done()
     session.ended(response)
     return response

@@ -4,30 +4,21 @@ It is the hash ``remembered:{person}``, which gates alone write: under the diges
 asked (`Memory.place`) the call, when it was minted, until when it counts, its audience and what
 it says. That the call was done is the word of whoever may say so, beside its records
 (``burns:{audience}:done:{call}``), and counts for a call that a gate wrote down.
-``forgets:NAME`` says when what rests on a user, tool, version or tenant was last revoked.
+``forgets:NAME`` says when a user, agent, tool, version or tenant was last revoked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
 from agentgate.stores._op import Op, checked_digest, checked_text, history_of, prefix
 from agentgate.stores.history import checked_history
 from agentgate.values.identities import person
 
-
-class MemoryRecord(NamedTuple):
-    """What is remembered, as stored: its place, the digest of its call, when that was minted
-    and until when it counts (POSIX ms).
-    """
-
-    place: str
-    call: str
-    at_ms: int
-    ends_ms: int
-    body: bytes
+# place, digest of the call, POSIX seconds of its mint, what it says
+MemoryRecord = tuple[str, str, float, bytes]
 
 
 def memory_key(tenant: str, user: str) -> str:
@@ -68,9 +59,7 @@ def forget(
 def _recalled(history: Any, found: list[list[bytes]]) -> tuple[str, tuple[MemoryRecord, ...]]:
     return history_of(history), tuple(
         [
-            MemoryRecord(
-                place.decode(), call.decode(), at_ms=int(at), ends_ms=int(ends), body=body
-            )
-            for place, call, at, ends, body in found
+            (place.decode(), call.decode(), int(at) / 1000, body)
+            for place, call, at, body in found
         ]
     )

@@ -109,6 +109,14 @@ def revocations_of(start: str, run: str, jti: str, who: Subjects) -> tuple[str, 
     return (f"{start}revoked:token:{jti}", f"{start}revoked:run:{run}", *_shared(start, who))
 
 
+def revocations_of_memory(tenant: str, who: Subjects) -> list[str]:
+    """The names of every revocation that ends what is remembered of a call: those that may stop
+    calls of more than one run.
+    """
+    start = prefix(tenant)
+    return [key.removeprefix(f"{start}revoked:") for key in _shared(start, who)]
+
+
 def run_revocations(start: str, agent: str, user: str, workflow: str) -> tuple[str, ...]:
     """The keys of every revocation that would stop whatever a new run of these does."""
     named = {"tenant": _ALL, "agent": agent, "user": user, "workflow": workflow}

@@ -251,12 +251,7 @@ local function slide(hash, first)
 end
 
 -- A user's memory is one hash of gates' own: place -> "call at ends audience body", and `forgotten`, the time of what its user last forgot.
--- Up to when (ms) nothing is remembered: then its user forgot something, or a loss of the tenant's history was accepted.
-local function forgotten_at(memory, history)
-  return math.max(tonumber(redis.call('HGET', memory, 'forgotten') or '0'), tonumber(redis.call('HGET', history, 'keyless') or '0'))
-end
-
--- Whether one of these (names of revocations) is revoked, or was since then (ms).
+-- Whether one of these (names of revocations) is revoked, or was since then (ms), or a loss of the tenant's history was accepted since.
 local function ended_since(start, names, at)
   local keys = {}
   for i, name in ipairs(names) do
@@ -267,16 +262,16 @@ local function ended_since(start, names, at)
       return true
     end
   end
-  return false
+  return at <= tonumber(redis.call('HGET', start .. 'history', 'keyless') or '0')
 end
 
--- What is remembered in one place: call, when, until when, what it says; nil: nothing that counts. It does where the call was done.
-local function standing_memory(start, text, gone)
+-- What is remembered in one place: call, when, what it says; nil: nothing that counts. It does where the call was done.
+local function standing_memory(start, text)
   local call, at, ends, audience, body = string.match(text or '', '^(%x+) (%d+) (%d+) (%x+) (.+)$')
-  if not call or tonumber(at) <= gone or tonumber(ends) <= now_ms() or ended_since(start, cjson.decode(body).stops, tonumber(at)) then
+  if not call or tonumber(ends) <= now_ms() or ended_since(start, cjson.decode(body).stops, tonumber(at)) then
     return nil
   end
-  return redis.call('HGET', start .. 'burns:' .. audience .. ':done:' .. call, 'done') == '1' and {call, at, ends, body} or nil
+  return redis.call('HGET', start .. 'burns:' .. audience .. ':done:' .. call, 'done') == '1' and {call, at, body} or nil
 end
 
 -- The calls of one record that changed after its revision `known`; nil: that is not on record.

@@ -158,13 +158,12 @@ end
 local memory, place, rests_on, span, body = nil, unpack(ARGV[#ARGV - 1] ~= '' and cjson.decode(ARGV[#ARGV - 1]) or {})
 if place then
   memory = KEYS[position + 1]
-  local gone = forgotten_at(memory, KEYS[5])
-  local stands = rests_on ~= '' and not lost and standing_memory(prefix, call('HGET', memory, place), gone)
+  local stands = rests_on ~= '' and not lost and standing_memory(prefix, call('HGET', memory, place))
   if rests_on ~= '' and not (stands and stands[1] == rests_on) then
     return refuse('stale')
   end
   local asked = spend and body ~= '' and audience and tonumber(read_hold(hold)[5] or '0')
-  if not asked or asked <= gone or ended_since(prefix, cjson.decode(body).stops, asked) then
+  if not asked or asked <= tonumber(call('HGET', memory, 'forgotten') or '0') or ended_since(prefix, cjson.decode(body).stops, asked) then
     memory = nil
   end
 end

@@ -9,7 +9,7 @@ end
 local before, lost = history(KEYS[2], ARGV[5])
 local old, now = call('GET', KEYS[1]), now_ms()
 local kind = string.match(name, '^%a+')
-if kind ~= 'token' and kind ~= 'run' and kind ~= 'agent' then -- also once it is lifted, nothing from before it is remembered
+if kind ~= 'token' and kind ~= 'run' then -- also once it is lifted, nothing from before it is remembered
   call('SET', (string.gsub(KEYS[1], '}:revoked:', '}:forgets:', 1)), digits(now), 'PX', digits(YEAR))
 end
 if rank(old) > rank(ARGV[1]) then
