@@ -16,13 +16,13 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from agentgate import Allow, Gate, Reason, TokenRefused, Verifier
+from agentgate import Allow, Gate, Reason, StepUp, TokenRefused, Verifier
 from agentgate.errors import Refusal
 from agentgate.stores import open_store, ops, recovery, server_id
 from agentgate.token.dpop import DPoP
 from agentgate_conformance._book import AUDIENCE, Book
 from tests.servers import Server, as_tool_server, redis_binary, valkey_binary
-from tests.shop import BOSS, ORDER, REFUND, WORKFLOW, opened, reasons, run_of
+from tests.shop import BOSS, LEE, ORDER, REFUND, WORKFLOW, opened, reasons, run_of
 from tests.upstream import ROLES, Bank
 
 ORDERS, PAYMENTS = "https://orders.example", "https://payments.example"
@@ -371,3 +371,59 @@ def test_what_it_claims_to_have_lost_stops_its_tenant_and_can_be_reconciled(raid
         ends = {epoch: 0 for epoch, whose in known.whose.items() if whose == name}
         book.ask(recovery.accept_history("acme", ends | dict.fromkeys([known.lost[name].split()[0]], 0), 0, name))
     assert book.mint(book.request(2, audience="https://other.example")).kind == "ok"
+
+
+REMEMBERS = (
+    TWO_SERVERS.replace("for_user: {groups: [support], same_tenant: true}", "for_user: {same_tenant: true}")
+    .replace("    effect: read\n", "    effect: read\n    remember: {arg: order_id, for: 90d}\n")
+    .replace(
+        "order_id: {type: id, pattern: 'ORD-[0-9]{8}', from: [prompt]}",
+        "order_id: {type: id, from: [prompt, confirmed, remembered], unknown_origin: confirm}",
+    )
+    .replace(
+        "step_up:\n",
+        "step_up:\n  - {id: which, for: orders.get, when: {order_id: {origin: unknown}}, approvers: {user: true}, timeout: 10m}\n",
+    )
+)
+OTHER = {"order_id": "ORD-99999999"}
+
+
+def test_what_its_own_user_confirmed_is_remembered_by_its_word_and_it_can_neither_write_nor_forge_that(
+    server: Server, tmp_path: Path
+) -> None:
+    """The tool server's report is what makes a call done: it says so beside its own records, and gates alone write what is remembered."""
+    shop = Shop(server, tmp_path, REMEMBERS)
+    lee, attacker = LEE, Attacker(server, PAYMENTS)
+    verifier = shop.verifier(ORDERS)
+
+    def looked_up(outcome: str) -> Any:
+        run = run_of(shop.gate)
+        held = shop.asked("orders.get", OTHER, run)
+        assert isinstance(held, StepUp), held
+        shop.gate.release(held.hold.id, tenant="acme", by=lee)
+        if outcome == "done":
+            shop.calls(verifier, shop.asked("orders.get", OTHER, run), "orders.get", OTHER)
+        else:
+            shop.asked("orders.get", OTHER, run)
+        return held.hold.id
+
+    digest = looked_up("minted")
+    assert shop.gate.remembered("acme", for_=lee) == ()
+    memory, orders = ops.memory_key("acme", lee.id), server_id(ORDERS)
+    (place,) = [each for each in attacker.operator.hkeys(memory) if each != b"forgotten"]
+    text = attacker.operator.hget(memory, place)
+    # another server's user: neither what is remembered, nor when it ended, nor that another's call was done
+    for key in (memory, "ag:{acme}:forgets:user:lee", f"ag:{{acme}}:burns:{orders}:done:{digest}"):
+        assert not attacker.writes(key, **{place.decode(): text, "done": "1"})
+        assert not attacker.does("HGETALL", key)
+        assert not attacker.does("GET", key)
+    assert shop.gate.remembered("acme", for_=lee) == ()
+    own = Attacker(server, ORDERS)  # that server's own user may lie about its own calls, and makes nobody's yes by it
+    assert own.writes(f"ag:{{acme}}:burns:{orders}:done:{'0' * 64}", done="1")
+    assert not own.writes(memory, **{place.decode(): text})
+    assert isinstance(shop.asked("orders.get", ORDER | {"order_id": "ORD-77777777"}, run_of(shop.gate)), StepUp)
+    looked_up("done")
+    assert [each.args for each in shop.gate.remembered("acme", for_=lee)] == [OTHER]
+    assert isinstance(shop.asked("orders.get", OTHER, run_of(shop.gate)), Allow)
+    verifier.close()
+    shop.gate.close()

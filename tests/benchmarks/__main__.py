@@ -1,7 +1,7 @@
 """Run the benchmarks, print the table and write the JSON: ``python -m tests.benchmarks [--quick] [--only GROUP] [--json FILE]``.
 
 ``python -m tests.benchmarks scale`` measures gates and shards instead (`tests.benchmarks.scaling`), and ``yeses`` what a user's yes is
-worth to them and to an attacker (`tests.benchmarks.yeses`).
+worth to them and to an attacker (`tests.benchmarks.yeses`); ``remembered``, what one that is remembered is (`tests.benchmarks.remembering`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.benchmarks import scaling, yeses
+from tests.benchmarks import remembering, scaling, yeses
 from tests.benchmarks.row import FULL, QUICK, Row, Scale
 from tests.benchmarks.rows import GROUPS, rounds
 
@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return scaling.main(words[1:])
     if words[:1] == ["yeses"]:
         return yeses.main(words[1:])
+    if words[:1] == ["remembered"]:
+        return remembering.main(words[1:])
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="agentgate's speed, as ratios measured side by side.")
     parser.add_argument("--quick", action="store_true", help="a few rounds and workflows only: does it run? (the numbers mean nothing)")
     parser.add_argument("--only", action="append", choices=list(GROUPS), help="measure this group of rows only (may be repeated)")
