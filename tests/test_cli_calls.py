@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from agentgate import Allow, Reason, StepUp
 from agentgate.audit import read_records
-from agentgate.cli import calls
+from agentgate.cli import store
 from agentgate.cli.main import app
 from tests.servers import redis_binary, valkey_binary
 from tests.shop import BOSS, REFUND
@@ -67,7 +67,7 @@ def test_a_call_that_may_still_run_is_not_settled(shop: Shop) -> None:
 
 @pytest.mark.parametrize(("outcome", "then"), [("done", {Reason.ALREADY_REDEEMED}), ("failed", set()), ("not-run", set())])
 def test_a_persons_word_answers_the_call_from_then_on(shop: Shop, monkeypatch: pytest.MonkeyPatch, outcome: str, then: set[Reason]) -> None:
-    monkeypatch.setattr(calls, "MAX_LIFETIME", 0)
+    monkeypatch.setattr(store, "MAX_LIFETIME", 0)
     run = started(shop.gate)
     txn = interrupted(run)
     code, text = settled(shop, txn, outcome)
@@ -92,7 +92,7 @@ def test_a_persons_word_answers_the_call_from_then_on(shop: Shop, monkeypatch: p
 
 
 def test_what_did_not_run_gives_no_release_and_no_share_of_a_limit_back(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "MAX_LIFETIME", 0)
+    monkeypatch.setattr(store, "MAX_LIFETIME", 0)
     run = started(shop.gate)
     held = run.authorize("payments.refund", BIG, tool_call_id="pay")
     assert isinstance(held, StepUp)
@@ -108,7 +108,7 @@ def test_what_did_not_run_gives_no_release_and_no_share_of_a_limit_back(shop: Sh
 
 
 def test_a_store_that_lost_the_word_gets_it_back_from_the_log(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "MAX_LIFETIME", 0)
+    monkeypatch.setattr(store, "MAX_LIFETIME", 0)
     run = started(shop.gate)
 
     def happens() -> None:

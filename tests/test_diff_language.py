@@ -98,7 +98,7 @@ def matches(language: Language, text: str) -> bool:
         atom = next((a for a, parts in enumerate(language._parts) if inside(parts, ord(character))), None)
         if atom is None:
             return False
-        state = language._after(state, atom)
+        state = tuple([language.derived(term, atom) for term in state])
     return language._vector(state) == (True,)
 
 
