@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from agentgate.decision.answer import Deny, Eligible
-from agentgate.review.scenarios.case import NamedCase, cases_yaml, file_yaml
+from agentgate.review.scenarios.case import NamedCase, cases_yaml, file_yaml, rules_of
 from agentgate.review.scenarios.fields import SceneError, Values
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import impossible
@@ -67,9 +67,8 @@ def first_tests(workflow: Workflow, base: Values, others: Values) -> str:
 
 def _case(name: str, change: Values, answer: Eligible | Deny) -> NamedCase:
     """A case that says what this answer is, and why."""
-    held = tuple(hold.rule.id for hold in answer.holds) if isinstance(answer, Eligible) else ()
     reasons = dict.fromkeys(f.field if f.argument else str(f.reason) for f in answer.failures)
-    return NamedCase(name, change, answer.asks, held, tuple(reasons))
+    return NamedCase(name, change, answer.asks, rules_of(answer), tuple(reasons))
 
 
 def _goes_through(workflow: Workflow, scene: Scene, change: Values) -> bool:
@@ -80,11 +79,11 @@ def _goes_through(workflow: Workflow, scene: Scene, change: Values) -> bool:
         return False
     first = scene.decide()
     answer = changed.decide()
-    if not (isinstance(first, Eligible) and isinstance(answer, Eligible)) or impossible(
-        workflow, changed
-    ):
-        return False
-    return [hold.rule.id for hold in answer.holds] == [hold.rule.id for hold in first.holds]
+    return (
+        answer.asks == first.asks
+        and rules_of(answer) == rules_of(first)
+        and not impossible(workflow, changed)
+    )
 
 
 def _cases(

@@ -19,7 +19,14 @@ from agentgate.decision.answer import Deny, Eligible
 from agentgate.review.mutation.arguments import argument, fact
 from agentgate.review.mutation.clauses import frame, intents, limits, tools
 from agentgate.review.mutation.mutant import Basis, Mutant, Mutated, NotCovered
-from agentgate.review.scenarios.case import NamedCase, asked, file_yaml, granted, mismatch
+from agentgate.review.scenarios.case import (
+    NamedCase,
+    asked,
+    file_yaml,
+    granted,
+    mismatch,
+    rules_of,
+)
 from agentgate.review.scenarios.fields import SceneError
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import TestFile, impossible, passing, scenes
@@ -224,7 +231,7 @@ def _cases(
     if isinstance(answer, Deny):
         yield from (replace(blank, because=because) for because in _reasons(answer.failures))
         return
-    held = tuple(hold.rule.id for hold in answer.holds)
+    held = rules_of(answer)
     case = replace(blank, answer=answer.asks, rules=held)
     if mutant.pin is None:
         yield case

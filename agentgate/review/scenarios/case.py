@@ -70,8 +70,7 @@ def mismatch(workflow: Workflow, case: NamedCase, scene: Scene, answer: Eligible
         return f"expected {case.expected}, got {in_words(answer)}"
     if isinstance(answer, Deny):
         return _because(case, answer.failures)
-    held = tuple(hold.rule.id for hold in answer.holds)
-    if set(held) != set(case.rules):
+    if set(rules_of(answer)) != set(case.rules):
         return f"expected {case.expected}, got {in_words(answer)}"
     if case.because and (wrong := _because(case, answer.failures)):
         return wrong
@@ -118,11 +117,12 @@ def in_words(answer: Eligible | Deny) -> str:
     """A decision in one line."""
     if isinstance(answer, Deny):
         return "deny: " + "; ".join(map(str, answer.failures))
-    return (
-        " ".join([answer.asks, ", ".join(hold.rule.id for hold in answer.holds)])
-        if answer.holds
-        else "allow"
-    )
+    return f"{answer.asks} {', '.join(rules_of(answer))}".rstrip()
+
+
+def rules_of(answer: Eligible | Deny) -> tuple[str, ...]:
+    """The rules that hold a call; none of one that is refused."""
+    return tuple(hold.rule.id for hold in answer.holds) if isinstance(answer, Eligible) else ()
 
 
 # --- what no decision shows -------------------------------------------------------------------
@@ -237,7 +237,8 @@ def file_yaml(workflow: Workflow, base: Mapping[str, Any], answer: Eligible | De
         f"workflow: {inline(workflow.id)}",
     ]
     lines += ["base:", *(f"  {key}: {inline(value)}" for key, value in base.items())]
-    if isinstance(answer, Eligible) and answer.holds:
-        held = _one_or_all(tuple(hold.rule.id for hold in answer.holds))
-        lines.append(f"expect: {inline({answer.asks: held})}   # the base asks a person")
+    if held := rules_of(answer):
+        lines.append(
+            f"expect: {inline({answer.asks: _one_or_all(held)})}   # the base asks a person"
+        )
     return "\n".join([*lines, "cases:", ""])
