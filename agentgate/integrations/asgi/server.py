@@ -423,13 +423,8 @@ class ToolServer:
                 (tool, scope, tuple(not_done)),
                 "a tool, a scope, statuses of 400 to 599",
             )
-        generic = ["{}" if part.startswith("{") else part for part in path.split("/")]
         for other in self.routes:
-            theirs = ["{}" if part.startswith("{") else part for part in other.path.split("/")]
-            same = len(generic) == len(theirs) and all(
-                a == b or "{}" in {a, b} for a, b in zip(generic, theirs, strict=True)
-            )
-            if same and method == other.shape.method:
+            if shape.overlaps(other.shape):
                 raise ConfigError("path", path, f"one that {other.path} does not match, too")
         self.routes.append(made := ToolRoute(self, tool, shape, scope, frozenset(not_done)))
         return made

@@ -83,17 +83,16 @@ class RouteShape:
             )
         self.method = method
         self.template = template
-        self._segments = tuple(template[1:].split("/"))
-        holes = [
-            segment[1:-1]
-            for segment in self._segments
-            if segment.startswith("{") and segment.endswith("}")
-        ]
-        literal = [
-            segment
-            for segment in self._segments
-            if not (segment.startswith("{") and segment.endswith("}"))
-        ]
+        self._segments = tuple(
+            [
+                (s[1:-1], True) if s[:1] + s[-1:] == "{}" else (s, False)
+                for s in template[1:].split("/")
+            ]
+        )  # a hole?
+        holes, literal = (
+            [text for text, hole in self._segments if hole is wanted]
+            for wanted in (True, False)
+        )
         if any(not _SEGMENT(segment) for segment in literal if template != "/") or {
             ".",
             "..",
@@ -147,12 +146,18 @@ class RouteShape:
         if not raw_path.startswith("/") or len(parts) != len(self._segments):
             return None
         found = {}
-        for segment, part in zip(self._segments, parts, strict=True):
-            if segment.startswith("{") and segment.endswith("}"):
-                found[segment[1:-1]] = part
-            elif segment != part:
+        for (text, hole), part in zip(self._segments, parts, strict=True):
+            if hole:
+                found[text] = part
+            elif text != part:
                 return None
         return found
+
+    def overlaps(self, other: RouteShape) -> bool:
+        """Whether a request may be of both routes."""
+        pairs = zip(self._segments, other._segments, strict=False)
+        same = len(self._segments) == len(other._segments) and self.method == other.method
+        return same and all(one == another or one[1] or another[1] for one, another in pairs)
 
     def arguments(
         self, segments: Mapping[str, str], query_string: str, data: bytes
@@ -204,8 +209,7 @@ class RouteShape:
 
         filled = texts("path")
         parts = [
-            quote(filled[s[1:-1]], safe="") if s.startswith("{") and s.endswith("}") else s
-            for s in self._segments
+            quote(filled[text], safe="") if hole else text for text, hole in self._segments
         ]
         members = {
             name: args[argument]
