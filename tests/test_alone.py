@@ -190,7 +190,7 @@ def test_a_version_that_came_into_force_during_the_call_is_not_decided_apart(gat
     both = Versions(workflow, replace(workflow, version=2))
 
     def come_into_force() -> None:
-        def of(_: Any, __: Any) -> Iterator[Any]:
+        def of(_: Any, __: Any) -> Any:
             yield from ()
             return both
 

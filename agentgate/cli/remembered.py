@@ -18,8 +18,18 @@ from typer import Argument, Option
 
 from agentgate.audit import FileAudit, MemoryAudit, remembered
 from agentgate.cli.holds import Audit, Keys
-from agentgate.cli.output import fail, note, quiet, refusing, rows, say, say_json
-from agentgate.cli.signing import Json, StoreUrl, Tenant
+from agentgate.cli.output import (
+    Json,
+    StoreUrl,
+    Tenant,
+    fail,
+    note,
+    quiet,
+    refusing,
+    rows,
+    say,
+    say_json,
+)
 from agentgate.decision.question import moment
 from agentgate.gate.holds.memory import RememberedCall, forget, recall
 from agentgate.shell.drive import drive

@@ -124,7 +124,7 @@ def main(words: Sequence[str]) -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     found = measure(days)
     print(f"{USERS} users, {days} working days, {A_DAY} payments a day, {PAYEES} payees each")
-    rows = [name for name in dict.fromkeys(key for each in found.values() for key in each)]
+    rows = list(dict.fromkeys(key for each in found.values() for key in each))
     for name in (*rows, "own questions of a user a week"):
         counts = [each["own questions"] * WEEK / days / USERS if name not in rows else each[name] for each in found.values()]
         print(f"{name:<44}" + "".join(f"{variant}: {count:<10.4g}" for variant, count in zip(found, counts, strict=True)))
