@@ -54,6 +54,8 @@ def gates(request: pytest.FixtureRequest, folder: Path) -> Iterator[Opened]:
     yield gate
     for each in made:
         each.close()
+    if server is not None and name != "cluster":
+        server.command("FLUSHALL")  # nor do others see what was revoked here
 
 
 def talk(gate: Gate, prompt: str, **more: Any) -> Any:
