@@ -188,16 +188,16 @@ class Wanted(NamedTuple):
 
 def find_records(log: LogVerdict, wanted: Wanted) -> Iterator[Record]:
     """Those that are wanted, but no allowance that a refusal of its `jti` took back."""
-    return map(orjson.loads, read_calls(log, wanted, [wanted.words], orjson.dumps))
+    return map(orjson.loads, read_calls(log, wanted, [wanted.words, _DENIED], orjson.dumps))
 
 
 def read_calls(
-    log: LogVerdict, wanted: Wanted, words: Iterable[Words], read: Callable[[Record], T]
+    log: LogVerdict, wanted: Wanted, words: Sequence[Words], read: Callable[[Record], T]
 ) -> Iterator[T]:
-    """What a function makes of these records. Of several decisions with one `jti` the last
-    counts.
+    """What a function makes of these records. Of several decisions with one `jti`, all of which
+    have such words, the last counts.
     """
-    parts = [*read_segments(log, partial(_read_segment, wanted, [*words, _DENIED], read))]
+    parts = [*read_segments(log, partial(_read_segment, wanted, words, read))]
     taken_back = {attempt for _, denied in parts for attempt in denied}
     return (
         value for found, _ in parts for attempt, value in found if attempt not in taken_back
