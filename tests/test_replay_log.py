@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from agentgate.audit import FileAudit
 from agentgate.cli.main import app
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
-from agentgate.review.report.recorded import retrial_lines
+from agentgate.review.report.recorded import decide_again, retrial_lines
 from agentgate.values.refusal import RunRefused
 from tests.shop import ORDER, REFUND, WORKFLOW, opened, run_of
 from tests.test_perform import Way, in_one, in_two
@@ -102,7 +103,7 @@ def test_what_is_told_is_what_a_real_gate_says(recorded: list[Any], tmp_path: Pa
     for (was, record), (would, _) in zip(recorded, decided(tmp_path, text), strict=True):
         if would is None:
             continue
-        first, apart = retrial_lines([record], old, new, "7d")
+        first, apart = retrial_lines(decide_again([record], old, new), "7d")
         if apart.startswith("of 1 of 1"):
             continue
         told += 1
@@ -126,7 +127,7 @@ def test_what_no_record_has_is_counted_apart(recorded: list[Any]) -> None:
         "a sensitive rule": "args.payee.pattern",
     }.items():
         old, new = (load_text(each, "refund.yaml", {}, derive) for each in (WORKFLOW, text_of(name)))
-        assert [*retrial_lines([record], old, new, "7d")] == [
+        assert [*retrial_lines(decide_again([record], old, new), "7d")] == [
             "and 0 recorded calls of the last 7d would be decided otherwise: none",
             f"of 1 of 1 calls it cannot be told: 1 for {what}",
         ]
@@ -138,7 +139,7 @@ def test_what_no_record_has_is_counted_apart(recorded: list[Any]) -> None:
 def test_a_record_that_no_gate_wrote_ends_nothing(recorded: list[Any], change: dict[str, Any]) -> None:
     old, new = (load_text(each, "refund.yaml", {}, derive) for each in (WORKFLOW, text_of("a higher bound")))
     record = {**recorded[2][1], "tool_call_id": "another", **change}
-    assert [*retrial_lines([record, recorded[0][1]], old, new, "7d")][-1].startswith("of 1 of 2 calls it cannot be told: 1 ")
+    assert [*retrial_lines(decide_again([record, recorded[0][1]], old, new), "7d")][-1].startswith("of 1 of 2 calls it cannot be told: 1 ")
 
 
 def test_what_another_version_decided_or_two_did_is_counted_apart(recorded: list[Any]) -> None:
@@ -147,24 +148,24 @@ def test_what_another_version_decided_or_two_did_is_counted_apart(recorded: list
     other = {**record, "workflow": {**record["workflow"], "digest": "sha256:other"}}
     ended = {name: value for name, value in record.items() if name != "at"}  # its run had ended: no rule was asked
     for each in (other, ended, {**record, "in_force": {"version": 2, "digest": new.digest}}):
-        assert "it cannot be told: 1 that other versions decided" in [*retrial_lines([each], old, new, "7d")][1]
+        assert "it cannot be told: 1 that other versions decided" in [*retrial_lines(decide_again([each], old, new), "7d")][1]
 
 
 @pytest.mark.parametrize("number", [0, 5], ids=["allowed", "refused for its origin"])
 def test_a_difference_in_what_another_tool_returns_is_counted_apart(recorded: list[Any], number: int) -> None:
     text = WORKFLOW.replace("customer: {type: id}", "customer: {type: id, pattern: 'cus_[a-z]*'}")
     old, new = (load_text(each, "refund.yaml", {}, derive) for each in (WORKFLOW, text))
-    assert "1 for facts.customer.pattern" in [*retrial_lines([recorded[number][1]], old, new, "7d")][1]
+    assert "1 for facts.customer.pattern" in [*retrial_lines(decide_again([recorded[number][1]], old, new), "7d")][1]
 
 
 def test_what_a_version_said_of_a_call_goes_first_where_it_knew(recorded: list[Any]) -> None:
     old, new = (load_text(each, "refund.yaml", {}, derive) for each in (WORKFLOW, text_of("words")))
     record = recorded[0][1]
     said = {**record, "type": "observation", "would": "deny", "reasons": [{"field": "intent"}], "observed": {"digest": new.digest}}
-    assert "1 payments.refund allow -> deny (intent)" in next(retrial_lines([record, said], old, new, "7d"))
-    assert "1 for facts" in [*retrial_lines([record, {**said, "unknown": "facts"}], old, new, "7d")][1]
+    assert "1 payments.refund allow -> deny (intent)" in next(retrial_lines(decide_again([record, said], old, new), "7d"))
+    assert "1 for facts" in [*retrial_lines(decide_again([record, {**said, "unknown": "facts"}], old, new), "7d")][1]
     another = {**said, "observed": {"digest": "sha256:other"}}
-    assert "1 for intents.refund.words" in [*retrial_lines([record, another], old, new, "7d")][1]
+    assert "1 for intents.refund.words" in [*retrial_lines(decide_again([record, another], old, new), "7d")][1]
 
 
 @pytest.mark.parametrize("way", [in_two, in_one], ids=["authorised and redeemed", "performed"])
@@ -181,6 +182,16 @@ def test_a_log_is_replayed_under_a_version_that_never_ran(tmp_path: Path, way: W
     assert done.exit_code == 0, done.output
     assert "and 1 recorded calls of the last 7d would be decided otherwise: 1 payments.refund step_up -> deny (args.amount)" in done.stdout
     assert "of 0 of 2 calls it cannot be told: none" in done.stdout
+    words = ["replay", str(tmp_path / "new.yaml"), *common, "--json", "--cache", str(tmp_path / "cache")]
+    otherwise = {"payments.refund step_up -> deny (args.amount)": 1}
+    for more, counted in (
+        ([], {"calls": 2, "otherwise": otherwise, "untold": {}}),
+        (["--tenant", "acme"], {"calls": 2, "otherwise": otherwise, "untold": {}}),
+        (["--tenant", "other"], {"calls": 0, "otherwise": {}, "untold": {}}),
+        (["--until", "2020-01-01"], {"calls": 0, "otherwise": {}, "untold": {}}),
+    ):
+        assert json.loads(CliRunner().invoke(app, [*words, *more]).stdout) == counted
+    assert [*(tmp_path / "cache").iterdir()] != []
     assert "verified" in done.stderr
     (tmp_path / "other.yaml").write_text((tmp_path / "new.yaml").read_text().replace("shop.refund", "shop.other"))
     for words in (["--since", "2099-01-01", str(tmp_path / "new.yaml")], [str(tmp_path / "other.yaml")]):
@@ -213,4 +224,4 @@ def test_what_is_recorded_in_full_changes_no_call(tmp_path: Path) -> None:
     )
     for _, record in found:
         assert record is not None
-        assert [*retrial_lines([record], old, new, "7d")][1] == "of 0 of 1 calls it cannot be told: none"
+        assert [*retrial_lines(decide_again([record], old, new), "7d")][1] == "of 0 of 1 calls it cannot be told: none"

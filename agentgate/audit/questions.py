@@ -36,6 +36,7 @@ Tenants = Collection[str] | None  # None: all, and records of none
 FIELDS = ("tool", "decision", "user", "agent", "workflow", "type")
 PAGE = 50  # records in an answer to a served gate
 _DENIED = b'"decision":"deny"', b'"jti":"'
+read_row = orjson.loads  # what `find_rows` found
 _AT_ONCE = 256 << 10  # bytes
 
 
@@ -188,7 +189,12 @@ class Wanted(NamedTuple):
 
 def find_records(log: LogVerdict, wanted: Wanted) -> Iterator[Record]:
     """Those that are wanted, but no allowance that a refusal of its `jti` took back."""
-    return map(orjson.loads, read_calls(log, wanted, [wanted.words, _DENIED], orjson.dumps))
+    return map(read_row, find_rows(log, wanted))
+
+
+def find_rows(log: LogVerdict, wanted: Wanted) -> Iterator[bytes]:
+    """The same as JSON, which takes a fifth of the memory."""
+    return read_calls(log, wanted, [wanted.words, _DENIED], orjson.dumps)
 
 
 def read_calls(

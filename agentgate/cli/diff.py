@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
 from typer import Option
 
-from agentgate.audit.questions import Wanted, find_records, read_moment, time_of
-from agentgate.cli.output import HTML, Json, choose_form, render_review, say
-from agentgate.cli.records import Keys, Since, ask, tell_state
+from agentgate.audit.questions import Wanted, find_rows, read_moment, read_row, time_of
+from agentgate.cli.output import HTML, Json, choose_form, render_review, say, say_json
+from agentgate.cli.records import Cache, Keys, Since, Until, ask, tell_state
 from agentgate.loading.source import find
 from agentgate.review.report.comparison import compare_versions
 from agentgate.review.report.past import Record, version_of
-from agentgate.review.report.recorded import retrial_lines
-from agentgate.workflow.model import Workflow
+from agentgate.review.report.recorded import decide_again, retrial_lines
 
 
 def diff(
@@ -40,7 +40,10 @@ def diff(
     if audit:
         before = find(old).workflow()
         after = find(new).workflow()
-        told = retrial_lines(_recorded(audit, keys, after, "7d"), before, after, "7 days")
+        rows = _recorded(
+            audit, keys, None, Wanted({"workflow": after.id}, read_moment("7d", 0.0))
+        )
+        told = retrial_lines(decide_again(map(read_row, rows), before, after), "7 days")
         report = replace(
             report, changes=replace(report.changes, notes=(*report.changes.notes, *told))
         )
@@ -53,26 +56,41 @@ def replay(
     audit: Annotated[list[Path], Option(exists=True, file_okay=False)],
     workflows: Path = Path("workflows"),
     keys: Keys = None,
+    tenant: Annotated[str, Option(help="Calls of this tenant.")] = "",
     since: Since = "7d",
+    until: Until = "",
+    as_json: Json = False,
+    cache: Cache = None,
 ) -> None:
     """Which recorded calls another version of their workflow would have decided otherwise, and
     of which the records cannot tell.
     """
     after = find(new).workflow()
-    records = _recorded(audit, keys, after, since)
-    before = next(
-        filter(None, (version_of(each, workflows) for each in reversed(records))), after
+    wanted = Wanted(
+        {"workflow": after.id, "tenant": tenant},
+        read_moment(since, 0.0),
+        read_moment(until, inf),
     )
-    say(*retrial_lines(records, before, after, since))
+    found = _recorded(audit, keys, cache, wanted)
+    newest = dict[object, Record]()  # of each version
+    for record in map(read_row, found):
+        name = str(record["workflow"].get("digest"))
+        newest[name] = max(record, newest.get(name, record), key=time_of)
+    known = (
+        version_of(each, workflows)
+        for each in sorted(newest.values(), key=time_of, reverse=True)
+    )
+    counted = decide_again(map(read_row, found), next(filter(None, known), after), after)
+    if as_json:
+        say_json(counted)
+    else:
+        say(*retrial_lines(counted, since))
 
 
 def _recorded(
-    directories: list[Path], keys: list[Path] | None, workflow: Workflow, since: str
-) -> Sequence[Record]:
-    """What is on record of a workflow since then, by time."""
-    wanted = Wanted({"workflow": workflow.id}, read_moment(since, 0.0))
-    log, found = ask(
-        directories, keys, None, lambda log: sorted(find_records(log, wanted), key=time_of)
-    )
+    directories: list[Path], keys: list[Path] | None, cache: Path | None, wanted: Wanted
+) -> Sequence[bytes]:
+    """What is on record of a workflow."""
+    log, found = ask(directories, keys, cache, lambda log: [*find_rows(log, wanted)])
     tell_state(log)
     return found

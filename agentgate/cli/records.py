@@ -71,6 +71,7 @@ Cache = Annotated[
     ),
 ]
 Since = Annotated[str, typer.Option(help="From then on: 7d, 12h, or a date as 2026-05-31.")]
+Until = Annotated[str, typer.Option(help="Up to then.")]
 T = TypeVar("T")
 _COLUMNS = ("time", "decision", "tool", "user", "agent", "workflow", "txn")
 
@@ -130,7 +131,7 @@ def list_(
         ),
     ] = False,
     since: Since = "",
-    until: Annotated[str, typer.Option(help="Up to then.")] = "",
+    until: Until = "",
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     cache: Cache = None,
@@ -235,7 +236,7 @@ def stats(
     *,
     keys: Keys = None,
     since: Since = "",
-    until: Annotated[str, typer.Option(help="Up to then.")] = "",
+    until: Until = "",
     as_json: Json = False,
     cache: Cache = None,
 ) -> None:

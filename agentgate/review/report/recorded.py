@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from agentgate.audit.questions import time_of
 from agentgate.decision.case import Case
 from agentgate.decision.decide import judge
 from agentgate.diff import compare
@@ -42,20 +43,23 @@ _TOLD = re.compile(  # the differences that those tell of, and those that decide
 )
 
 
-def retrial_lines(
-    records: Iterable[Record], old: Workflow, new: Workflow, since: str
-) -> Iterator[str]:
-    """How many of the workflow's calls would be decided otherwise, in words; `records`: of its
-    decisions and observations, by time.
+def decide_again(records: Iterable[Record], old: Workflow, new: Workflow) -> dict[str, Any]:
+    """Of the workflow's calls how many would be decided `otherwise`, and of how many it cannot
+    be told (`untold`), by what it hangs on.
+
+    `records`: of its decisions and observations, in any order; no more of each call is kept
+    than what came out.
     """
     diff = compare(old, new)
-    found = dict[object, tuple[str, str]]()
+    found = dict[str, tuple[float, str, str]]()
     differing = [
         *((each.tool, each.field) for each in (*diff.wider, *diff.narrower)),
         *(("", path) for path in diff.read_yourself if not path.endswith(".record")),
     ]
     for record in (each for each in records if each.get("type") in ("decision", "observation")):
-        call = record.get("run"), record.get("tool_call_id")
+        call = f"{record.get('run')} {record.get('tool_call_id')}"
+        at = time_of(record)
+        told = ("", "")
         try:
             fields = [
                 name
@@ -67,29 +71,41 @@ def retrial_lines(
                     "at",
                     "in_force",
                 } & record.keys() == {"at"}
-                found[call] = (
+                told = (
                     _decided_again(record, new, fields)
                     if known
                     else ("untold", "that other versions decided")
                 )
             elif record["observed"]["digest"] == new.digest:
-                found[call] = _as_observed(record, fields)
+                told = _as_observed(record, fields)
         # whoever wrote it
         except (AgentGateError, KeyError, TypeError, ValueError, AttributeError):
-            found[repr(call)] = "untold", "that no gate recorded so"
+            call = f"{call}?"
+            told = ("untold", "that no gate recorded so")
+        if told[0] and at >= found.get(call, (at,))[0]:
+            found[call] = at, *told
     counted = {
-        kind: Counter(what for each, what in found.values() if each == kind)
-        for kind in ("otherwise", "untold")
+        name: Counter(what for _, each, what in found.values() if each == name)
+        for name in ("otherwise", "untold")
     }
+    return {
+        "calls": len(found),
+        **{name: dict(each.most_common()) for name, each in counted.items()},
+    }
+
+
+def retrial_lines(counted: Mapping[str, Any], since: str) -> Iterator[str]:
+    """What came out, in words."""
     told = {
-        kind: ", ".join(f"{count} {what}" for what, count in each.most_common()) or "none"
-        for kind, each in counted.items()
+        name: ", ".join(f"{count} {what}" for what, count in counted[name].items()) or "none"
+        for name in ("otherwise", "untold")
     }
+    otherwise, untold = (sum(counted[name].values()) for name in told)
     yield (
-        f"and {counted['otherwise'].total()} recorded calls of the last {since} would be "
-        f"decided otherwise: {told['otherwise']}"
+        f"and {otherwise} recorded calls of the last {since} would be decided otherwise: "
+        f"{told['otherwise']}"
     )
-    yield f"of {counted['untold'].total()} of {len(found)} calls it cannot be told: {told['untold']}"
+    yield f"of {untold} of {counted['calls']} calls it cannot be told: {told['untold']}"
 
 
 def _as_observed(record: Record, differing: list[str]) -> tuple[str, str]:
