@@ -8,8 +8,10 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from agentgate.audit import FileAudit, read_records
 from agentgate.audit.retention import compress_segment
 from agentgate.audit.segment import segment_files
 from agentgate.cli.main import app
+from agentgate.values.canonical import MAX_BYTES
 from tests.deadlines import python_path
 
 HOSTILE = 'a|b=c\\d\ne\r"f" \u202e CEF:0|x|y|1|z| act=deny suser=root'
@@ -173,6 +176,89 @@ def test_what_is_written_from_now_on_follows_also_in_another_segment_and_nothing
         append(more, type="decision", user="c")
         more.close()
         assert json.loads(process.stdout.readline())["user"] == "c"
+
+
+def test_no_line_is_lost_or_printed_twice_through_rotation_compression_and_pruning(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir(mode=0o700)
+    audit, seen, made = tmp_path / "audit", list[str](), list[str]()
+
+    def read(process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        while len(seen) < len(made):
+            record = json.loads(process.stdout.readline())
+            seen.extend([record["user"]] if record["type"] == "decision" else [])
+
+    with following(tmp_path, "--jsonl") as process:
+        for round_ in range(4):
+            log = FileAudit(audit, keys=tmp_path / "keys")  # another process's segment; with every second one that rotates by its size
+            for number in range(3 if round_ % 2 else 340):
+                made.append(f"{round_}.{number}")
+                append(log, type="decision", user=made[-1], met=["x" * (200_000 if number > 2 else 1)])
+            if round_ == 2:
+                read(process)
+            log.close()
+            first = next(path for path in segment_files(audit) if path.suffix == ".jsonl")
+            if round_ == 1:
+                compress_segment(first)  # whether or not it was read until here
+            elif round_ == 2:
+                done = CliRunner().invoke(app, ["audit", "prune", str(audit), "--keys", str(tmp_path / "keys"), "--before", "2099-01-01"])
+                assert (done.exit_code, " segments removed" in done.stdout) == (0, True), done.output
+        read(process)
+        append(last := FileAudit(audit, keys=tmp_path / "keys"), type="decision", user="end")
+        last.close()
+        made.append("end")
+        read(process)
+    assert sorted(seen) == sorted(made)
+    for name in "0123":
+        assert [each for each in seen if each.startswith(f"{name}.")] == [each for each in made if each.startswith(f"{name}.")]
+
+
+# As https://vector.dev/docs/reference/configuration/sources/file, .../exec and .../transforms/remap name them, and
+# https://docs.fluentbit.io/manual/data-pipeline/inputs/tail.
+VECTOR = {
+    "file": {"type", "include", "exclude", "max_line_bytes", "read_from", "oldest_first", "fingerprint", "glob_minimum_cooldown_ms"},
+    "exec": {"type", "mode", "command", "include_stderr", "decoding", "streaming", "framing", "environment", "working_directory"},
+    "remap": {"type", "inputs", "source", "drop_on_error", "drop_on_abort"},
+}
+FLUENT_BIT = {
+    "SERVICE": {"Flush", "Daemon", "Log_Level", "Parsers_File"},
+    "INPUT": {"Name", "Path", "Parser", "DB", "DB.Compare_Filename", "Buffer_Max_Size", "Buffer_Chunk_Size", "Read_from_Head", "Tag"},
+}
+
+
+def recipes(language: str) -> list[str]:
+    page = (Path(__file__).parent.parent / "docs" / "audit.md").read_text()
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
+
+def test_the_recipes_are_of_the_form_that_their_tools_describe_and_read_what_a_log_has(log: FileAudit, tmp_path: Path) -> None:
+    (segment,) = segment_files(tmp_path / "audit")
+    tailed, run = map(tomllib.loads, recipes("toml"))
+    for each in (*tailed["sources"].values(), *tailed["transforms"].values(), *run["sources"].values()):
+        assert each.keys() <= VECTOR[each["type"]]
+    (tail,), (remap,), (command,) = tailed["sources"].values(), tailed["transforms"].values(), run["sources"].values()
+    assert remap["inputs"] == [*tailed["sources"]]
+    assert tail["max_line_bytes"] >= MAX_BYTES
+    (pattern,) = tail["include"]
+    assert fnmatch(segment.name, Path(pattern).name)
+    names = [f".{name}" for name in ("writer", "seq")]
+    assert remap["source"].splitlines() == [
+        "line = object!(parse_json!(.message))",
+        ". = object!(line.record)",
+        *(f"{n} = line{n}" for n in names),
+    ]
+    lines = [json.loads(line) for line in segment.read_text().splitlines()]
+    assert [{**line["record"], "writer": line["writer"], "seq": line["seq"]} for line in lines] == [*read_records(tmp_path / "audit")]
+    program, *words = [str(tmp_path / "audit") if word.startswith("/") else word for word in command["command"] if word != "--follow"]
+    assert (program, command["mode"], command["decoding"]) == ("agentgate", "streaming", {"codec": "json"})
+    done = CliRunner().invoke(app, words)
+    assert [json.loads(line)["metadata"]["sequence"] for line in done.stdout.splitlines()] == [1, 2, 3, 4]
+    (ini,) = recipes("ini")
+    for name, body in re.findall(r"\[(\w+)\]\n((?: .*\n)+)", ini):
+        keys = dict(line.split(maxsplit=1) for line in body.splitlines())
+        assert keys.keys() <= FLUENT_BIT[name]
+    assert fnmatch(segment.name, Path(keys["Path"]).name)
+    assert int(keys["Buffer_Max_Size"].removesuffix("k")) * 1024 > MAX_BYTES
 
 
 def test_whoever_stops_reading_ends_it(log: FileAudit, tmp_path: Path) -> None:
