@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
-from agentgate.approvals import ApprovalRefused, status
+from agentgate.approvals import ApprovalRefused, Loaded, status
 from agentgate.approvals.opening import Opening
 from agentgate.audit import MemoryAudit
 from agentgate.intents.lexical import derive
+from agentgate.shell.drive import drive
+from agentgate.stores import open_store
 from agentgate.token.keys import KeyRing
 from tests.approvals_team import ALICE, BOB, CAROL, ID, Team
 
@@ -151,6 +155,35 @@ def test_a_workflow_that_was_never_enforced_runs_observing(team: Team) -> None:
         assert loaded.workflows[ID].observe
         assert loaded.observed == {}
         assert ID not in loaded.marks
+
+
+@pytest.mark.parametrize("last", [2, 3], ids=["alone", "beside"])
+def test_an_older_version_that_observed_does_not_come_back(team: Team, tmp_path: Path, last: int) -> None:
+    """Where nothing is enforced, it might let tools run that its reviewers took out of the newer one."""
+    if last == 3:
+        team.approve(ALICE, BOB)
+        observe(team)
+    else:
+        team.edit("risk: high", "risk: high\nmode: observe")
+    team.approve(ALICE, BOB)
+    team.edit(f"version: {last - 1}", f"version: {last}")
+    team.approve(ALICE, BOB)
+
+    def observed(opening: Opening) -> tuple[int, list[str]]:
+        loaded: Loaded = drive(opening.steps(), store, MemoryAudit())
+        found = loaded.observed.get(ID) or loaded.workflows.get(ID)
+        return (found.version if found and found.observe else 0), [each.expected for each in loaded.refused if each.field == "version"]
+
+    store, ring = open_store("memory://"), KeyRing.ephemeral()
+    common: Any = {"gate": "https://gate.example", "ring": ring, "log": MemoryAudit(), "derive": derive}
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir(mode=0o700)
+    one, two = (Opening(team.directory, team.root, kept=tmp_path / name, **common) for name in ("one", "two"))
+    assert observed(one) == (last, [])
+    shutil.rmtree(team.approvals(f"{ID}/{last}"))
+    team.edit(f"version: {last}", f"version: {last - 1}")
+    for opening in (one, two):  # the second knows by the store alone
+        assert observed(opening) == (0, [f"version {last} or later, which observed before"])
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from itertools import takewhile
 from math import inf
 from typing import Any, NamedTuple
 
-from agentgate.approvals._files import Tree
+from agentgate.approvals._files import APPROVALS, Tree
 from agentgate.approvals._shape import RISKS, Risk
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.index import UNKNOWN, Index, Listed, Newest, Revoked
@@ -45,6 +45,7 @@ from agentgate.approvals.narrowing import Prover, lifts_doubt, name_of
 from agentgate.approvals.refusal import (
     EXPIRED,
     REVOKED,
+    ROLLBACK,
     TAMPERED,
     UNAPPROVED,
     WRONG_PLACE,
@@ -63,6 +64,7 @@ from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
 
 IN_FORCE = "in force:"
+OBSERVED = "observed:"
 MAX_NARROWINGS = 40  # in a row; then a quorum looks again
 
 _WEIGHT = (TAMPERED, WRONG_PLACE, EXPIRED, UNAPPROVED)
@@ -220,6 +222,19 @@ class Judge:
                 newer += [standing.refused] if standing.refused else []
             elif not standing.approved.observes:
                 return Running(standing.approved, observed, newer)
+            elif observed is None and version < (last := self.known.get(OBSERVED + id_, 0)):
+                expected = f"version {last} or later, which observed before"
+                newer.append(
+                    refused(
+                        ROLLBACK,
+                        f"{APPROVALS}/{id_}",
+                        "version",
+                        version,
+                        expected,
+                        workflow=id_,
+                        version=version,
+                    )
+                )
             else:
                 observed = observed or standing.approved
         enforced_before = floor or self.revoked_up_to(id_)

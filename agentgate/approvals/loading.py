@@ -28,7 +28,7 @@ from agentgate.approvals.index import (
     load_revoked,
     load_signed_index,
 )
-from agentgate.approvals.judge import Approved, Judge, in_force
+from agentgate.approvals.judge import OBSERVED, Approved, Judge, in_force
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import (
     ROLLBACK,
@@ -123,7 +123,7 @@ def strict_judge(
     judge, wrong = lenient_judge(
         directory, root, derive=derive, now=now, known=known, prover=prover
     )
-    marks = _marks(judge, {})
+    marks = _marks(judge, {}, ())
     before = judge.known
     for mark, file in ((ROOT_MARK, ROOT), (INDEX_MARK, INDEX), (REVOKED_MARK, REVOKED)):
         if mark in marks and marks[mark] < before.get(mark, 0):
@@ -257,7 +257,7 @@ def load_judged(
         until,
         tuple(refusals),
         broken,
-        _marks(judge, chosen),
+        _marks(judge, chosen, observing),
         judge.root,
         judge.allowed,
         _revoked(judge, refusals),
@@ -521,8 +521,13 @@ def _revoked(
     return tuple(revoked)
 
 
-def _marks(judge: Judge, chosen: Mapping[str, Approved]) -> dict[str, int]:
-    marks = {ROOT_MARK: judge.root.version}
+def _marks(
+    judge: Judge, chosen: Mapping[str, Approved], observing: Iterable[Approved]
+) -> dict[str, int]:
+    marks = {
+        ROOT_MARK: judge.root.version,
+        **{OBSERVED + each.version.id: each.version.version for each in observing},
+    }
     if judge.index:
         marks[INDEX_MARK] = judge.index.serial
         marks |= {id_: newest.version for id_, newest in judge.index.workflows.items()}

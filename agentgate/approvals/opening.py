@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 
 from agentgate.approvals._files import APPROVALS, REVOKED, Tree
-from agentgate.approvals.judge import IN_FORCE
+from agentgate.approvals.judge import IN_FORCE, OBSERVED
 from agentgate.approvals.loading import (
     INDEX_MARK,
     REVOKED_MARK,
@@ -113,7 +113,7 @@ class Opening:
         """
         names = dict.fromkeys(_SERIALS, 0)
         for id_ in Tree(self._directory).ids():
-            names |= {id_: 0, f"revoked:{id_}": 0}
+            names |= {id_: 0, f"revoked:{id_}": 0, OBSERVED + id_: 0}
         loaded = self.load((yield from self._stored(names)))
         rise(self._kept, loaded.marks)
         raised = yield from self._stored(
@@ -200,7 +200,9 @@ class Opening:
         for name in _SERIALS:
             if name in behind:
                 raise ApprovalRefused.of(_rolled(name, loaded.marks[name], behind[name]))
-        gone = {name.removeprefix("revoked:") for name in behind}
+        gone = {
+            name.removeprefix("revoked:") for name in behind if not name.startswith(OBSERVED)
+        }  # what observes takes nothing away
         more = tuple(
             _rolled(id_, loaded.marks.get(id_, 0), now_stored.get(id_, 0)).with_data(
                 workflow=id_
