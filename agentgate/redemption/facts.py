@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from agentgate.errors import CanonicalError
@@ -51,13 +50,12 @@ class _Level:
     lists: dict[tuple[str, ...], _Level] = field(default_factory=dict)
 
 
-@lru_cache(1024)
-def _levels(declared: tuple[tuple[str, tuple[str, ...]], ...]) -> _Level:
+def _levels(declared: Mapping[str, tuple[str, ...]]) -> _Level:
     """Declared paths as a tree in which every list is one level, so facts of the same list meet
-    in the same rows. Nobody changes it.
+    in the same rows.
     """
     top = _Level()
-    for name, path in declared:
+    for name, path in declared.items():
         level = top
         rest = path
         while EACH in rest:
@@ -242,7 +240,7 @@ def extract(declared: Mapping[str, tuple[str, ...]], result: Any) -> tuple[Row, 
     looked = _Looked()
     listed = _at(result, declared[PAGE], looked) if PAGE in declared else None
     for row in _rows(
-        _levels(tuple([each for each in declared.items() if each[0] != PAGE])),
+        _levels({name: path for name, path in declared.items() if name != PAGE}),
         result,
         {},
         looked,

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from functools import lru_cache
 
 from agentgate.shell.step import Record
 from agentgate.token.mint import MintClaims, WorkflowRef
@@ -33,9 +32,6 @@ class Reportable:
     recorded_for: str
 
 
-_said_of = lru_cache(1024)(WorkflowRef._asdict)
-
-
 def record_of(
     claims: MintClaims | Reportable,
     kind: str,
@@ -50,7 +46,7 @@ def record_of(
     who = {
         "tenant": claims.tenant,
         "run": claims.run,
-        "workflow": _said_of(claims.workflow),
+        "workflow": claims.workflow._asdict(),
         "user": user,
         "agent": claims.client_id,
     }
