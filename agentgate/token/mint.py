@@ -62,11 +62,6 @@ class RunClaims(NamedTuple):
     amr: tuple[str, ...] = ()
 
 
-def _shared(name: str) -> Any:
-    """A claim that others have, too; each call reads many of them."""
-    return property(attrgetter(f"shared.{name}"))
-
-
 class MintClaims(NamedTuple):
     """What a call token says. Tuples, because building a frozen dataclass of this size costs
     three times as much.
@@ -108,19 +103,8 @@ class MintClaims(NamedTuple):
     releases: tuple[str, ...] = ()
     head_digest: str = ""
 
-    iss = _shared("iss")
-    sub = _shared("sub")
-    aud = _shared("aud")
-    client_id = _shared("client_id")
-    scope = _shared("scope")
-    tenant = _shared("tenant")
-    act = _shared("act")
-    tool = _shared("tool")
-    workflow = _shared("workflow")
-    run = _shared("run")
-    auth_time = _shared("auth_time")
-    acr = _shared("acr")
-    amr = _shared("amr")
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.shared, name)
 
     @property
     def scopes(self) -> frozenset[str]:
@@ -138,6 +122,10 @@ class MintClaims(NamedTuple):
         `head_digest`).
         """
         return self.shared.aud if self.head_digest else ""
+
+
+for _name in RunClaims._fields:  # each call reads many of them
+    setattr(MintClaims, _name, property(attrgetter(f"shared.{_name}")))
 
 
 class CallToken:
