@@ -22,7 +22,7 @@ from agentgate.decision.case import Case
 from agentgate.decision.decide import judge
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Call, Derived, RunState, Surroundings
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import set_derived, value_class
 from agentgate.workflow.model import Limit, StepUpRule, Tool, Workflow
 from agentgate.workflow.page_size import paths
 
@@ -53,21 +53,16 @@ class Versions:
         opened = self.opened
         newer = self.newer
         if newer is None:
-            object.__setattr__(self, "minted", opened)
+            set_derived(self, minted=opened)
             return
         opened, newer = _masked(opened, newer), _masked(newer, opened)
         both = opened.tools.keys() & newer.tools.keys()
         changed = frozenset(
             name for name in both if any(_differing(opened.tools[name], newer.tools[name]))
         )
-        made = {
-            "opened": opened,
-            "newer": newer,
-            "minted": _minted(opened, newer),
-            "changed": changed,
-        }
-        for name, value in made.items():
-            object.__setattr__(self, name, value)
+        set_derived(
+            self, opened=opened, newer=newer, minted=_minted(opened, newer), changed=changed
+        )
 
     @property
     def each(self) -> tuple[Workflow, ...]:

@@ -43,7 +43,7 @@ from agentgate.values.entities import NUMERIC
 from agentgate.values.once import once
 from agentgate.values.refusal import Failure, Reason, RunRefused, told
 from agentgate.values.request import Agent, Call, Header, RunState, Surroundings
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import set_derived, value_class
 from agentgate.workflow.model import Tool, Workflow
 from agentgate.workflow.nested import root
 from agentgate.workflow.rule import MODEL, PROMPT, USER, Rule
@@ -126,14 +126,15 @@ class Core:
     forms: dict[tuple[str, ...], ToolForm] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "trusted", TrustedKeys(lambda: self.keys.jwks(time.time())))
-        object.__setattr__(self, "readings", Readings(self.derive))
-        object.__setattr__(self, "in_force", InForce(self.catalog, self.find))
-        object.__setattr__(self, "known_brokers", frozenset(self.brokers))
-        object.__setattr__(
+        set_derived(
             self,
-            "held_brokers",
-            {name: broker for name, broker in self.brokers.items() if broker is not None},
+            trusted=TrustedKeys(lambda: self.keys.jwks(time.time())),
+            readings=Readings(self.derive),
+            in_force=InForce(self.catalog, self.find),
+            known_brokers=frozenset(self.brokers),
+            held_brokers={
+                name: broker for name, broker in self.brokers.items() if broker is not None
+            },
         )
 
     def close(self) -> None:
@@ -187,11 +188,11 @@ class Core:
         )
 
 
-_NOTHING: Mapping[str, object] = {}
+NOTHING: Mapping[str, object] = {}
 
 
 def stamp(
-    kind: str, header: Header, known: Mapping[str, object] = _NOTHING, /, **more: object
+    kind: str, header: Header, known: Mapping[str, object] = NOTHING, /, **more: object
 ) -> Record:
     """An audit record with who, where and which workflow, and what is `known`; never a prompt,
     a token or a raw argument.
@@ -440,10 +441,16 @@ def stands_alone(tool: Tool) -> bool:
     """Whether its calls only read, and no earlier call matters to their decision: whatever may
     refer to one is none of these origins.
     """
-    rules = tool.args.values()
-    origins = {source for rule in rules for source in (*rule.sources, *(rule.entities or ()))}
-    bound = tool.sequence or tool.step_ups or any(rule.at_most for rule in rules)
-    return tool.effect == "read" and not bound and origins <= {PROMPT, USER, MODEL}
+    named = {
+        source
+        for rule in tool.args.values()
+        for source in (*rule.sources, *rule.references, *(rule.entities or ()))
+    }
+    return (
+        tool.effect == "read"
+        and not (tool.sequence or tool.step_ups)
+        and named <= {PROMPT, USER, MODEL}
+    )
 
 
 def _met(form: ToolForm, case: Case) -> tuple[str, ...]:

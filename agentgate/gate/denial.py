@@ -9,14 +9,13 @@ from dataclasses import replace
 
 from agentgate.decision.answer import Deny
 from agentgate.errors import AuditUnavailable, StoreUnavailable
-from agentgate.gate.core import Core, decided, reasons_of, stamp, subjects_of
+from agentgate.gate.core import NOTHING, Core, decided, reasons_of, stamp, subjects_of
 from agentgate.gate.observer import Unenforced
 from agentgate.shell.step import Afterwards, Flow
 from agentgate.stores import ops
 from agentgate.values.refusal import FORM, NOT_SHOWN, Code, Failure, Reason, code_of
 from agentgate.values.request import Call, Header
 
-_NOTHING: Mapping[str, object] = {}
 # An answer that tells where the edge is. What is known of a call, or that something is
 # unavailable, tells nothing of it; a decision that took too long by itself counts, too, or a
 # call that is slow to decide could be made without end.
@@ -39,7 +38,7 @@ def deny(
     header: Header,
     call: Call,
     failures: tuple[Failure, ...],
-    known: Mapping[str, object] = _NOTHING,
+    known: Mapping[str, object] = NOTHING,
 ) -> Flow:
     """Record a refusal, with what was `seen`, and count it: the run's last one closes it, and
     the first under two versions.

@@ -17,3 +17,9 @@ def value_class(cls: type[T]) -> type[T]:
 def names_of(cls: Any) -> tuple[str, ...]:
     """The names of a value class's fields."""
     return tuple([each.name for each in fields(cls)])
+
+
+def set_derived(value: Any, **fields: Any) -> None:
+    """Set what a value works out of its other fields (in ``__post_init__``)."""
+    for name, derived in fields.items():
+        object.__setattr__(value, name, derived)

@@ -16,7 +16,7 @@ from math import inf
 from typing import Literal, NamedTuple
 
 from agentgate.values.times import duration
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import set_derived, value_class
 from agentgate.workflow.clauses.agent import AgentRule
 from agentgate.workflow.clauses.conditions import Conditions
 from agentgate.workflow.clauses.hops import ViaRule
@@ -201,7 +201,6 @@ class Tool:
         )
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "structures", structures(self.args))
         rules = {name: rule for name, rule in self.args.items() if not rule.any_call}
         bounds = {
             name: rule.at_most.tool for name, rule in rules.items() if rule.at_most is not None
@@ -240,15 +239,15 @@ class Tool:
             dependencies.append(
                 Dependency(tool, origins, bounded, within, tied=len(lists) > len(set(lists)))
             )
-        object.__setattr__(self, "dependencies", tuple(dependencies))
-        object.__setattr__(
-            self, "asking", tuple([name for name, rule in self.args.items() if rule.needs])
-        )
-        object.__setattr__(self, "by_when", any(rule.left_open for rule in self.step_ups))
-        object.__setattr__(
+        set_derived(
             self,
-            "grounded",
-            tuple([name for name, rule in self.args.items() if rule.entities is not None]),
+            structures=structures(self.args),
+            dependencies=tuple(dependencies),
+            asking=tuple([name for name, rule in self.args.items() if rule.needs]),
+            by_when=any(rule.left_open for rule in self.step_ups),
+            grounded=tuple(
+                [name for name, rule in self.args.items() if rule.entities is not None]
+            ),
         )
 
 

@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Any
 
 from agentgate.values.refusal import Reason
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import set_derived, value_class
 from agentgate.workflow.clauses.clause import (
     STRANGER,
     Checks,
@@ -274,11 +274,11 @@ class AgentRule:
             identity = (check_of(proven), *compiled(self, Spiffe, TokenIssuer, TokenClaim))
         posture = compiled(self, ImageSignedBy)
         boundary = compiled(self, *_PLACES, SameKey)
-        object.__setattr__(self, "identity", identity)
-        object.__setattr__(self, "freshness", compiled(self, AttestedWithin))
-        if posture or self.freshness:
+        freshness = compiled(self, AttestedWithin)
+        if posture or freshness:
             posture = (check_of(PostureKnown(True, self.line)), *posture)
-        object.__setattr__(self, "posture", posture)
         if boundary:
             boundary = (check_of(BoundaryKnown(True, self.line)), *boundary)
-        object.__setattr__(self, "boundary", boundary)
+        set_derived(
+            self, identity=identity, freshness=freshness, posture=posture, boundary=boundary
+        )

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from agentgate.values.refusal import Reason
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import set_derived, value_class
 from agentgate.workflow.clauses.clause import (
     Checks,
     Distinct,
@@ -217,5 +217,4 @@ class UserRule:
 
     def __post_init__(self) -> None:
         person = (check_of(ForUser(True, self.line)), *compiled(self, SameTenant, Groups))
-        object.__setattr__(self, "person", person)
-        object.__setattr__(self, "authentication", compiled(self, Acr, MaxAge))
+        set_derived(self, person=person, authentication=compiled(self, Acr, MaxAge))
