@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -44,7 +44,7 @@ from agentgate.redemption.steps import record_redemption
 from agentgate.redemption.upstream import Redemption
 from agentgate.shell.drive import CALL_SECONDS
 from agentgate.shell.readers import apart
-from agentgate.shell.spans import UNKNOWN_TOOL, call_attributes, spanned
+from agentgate.shell.spans import UNKNOWN_TOOL, Attributes, call_attributes, spanned
 from agentgate.shell.step import Flow, Room, Step
 from agentgate.stores import ops
 from agentgate.token.mint import new_jti
@@ -78,24 +78,26 @@ def authorize(
 ) -> Deciding:
     """`decided_on`, in a span."""
     steps = decided_on(view, call, connection, redeems=redeems)
+    return _in_span(view, call, "authorize", steps, lambda answer: _ended(answer[0]))
+
+
+def _in_span(
+    view: View,
+    call: Call,
+    what: str,
+    steps: Flow,
+    ended: Callable[[Any], tuple[Attributes, str]],
+) -> Flow:
+    """The steps in a span that says of which call they are."""
     if view.core.tracing is None:
         return steps
-    name, said = _told(view, call)
-    return spanned(
-        view.core.tracing, f"authorize {name}", said, steps, lambda answer: _ended(answer[0])
-    )
-
-
-def _told(view: View, call: Call) -> tuple[str, Mapping[str, str | int]]:
-    """How a call is named in spans, and what they say of it."""
     header = view.state.header
     name = call.tool if view.tool(call.tool) is not None else UNKNOWN_TOOL
-    return name, call_attributes(
-        name, call.id, header.agent.id, header.workflow, header.version
-    )
+    said = call_attributes(name, call.id, header.agent.id, header.workflow, header.version)
+    return spanned(view.core.tracing, f"{what} {name}", said, steps, ended)
 
 
-def _ended(decision: Settled | Performed | None) -> tuple[Mapping[str, str | int], str]:
+def _ended(decision: Settled | Performed | None) -> tuple[Attributes, str]:
     """What a span says of a decision; None: the run changed, and it is decided again."""
     if decision is None:
         return {}, "stale"
@@ -122,7 +124,7 @@ def decided_on(
     behind = view.behind
     header = state.header
     now = time.time()
-    apart = (behind or not redeems) and is_alone(core, header, call.tool)
+    apart = behind and is_alone(core, header, call.tool)
     # another handle may have renewed it
     renewed = header.ends <= now and (now < header.expires_at or header.conversation != "")
     fresh = (behind and not apart) or renewed
@@ -145,13 +147,12 @@ def decided_on(
                     continue
             decision: Decision | Performed | str | None = None
             if isinstance(answer, Eligible) and (fresh or not answer.holds):
-                name, said = _told(view, call) if core.tracing is not None else ("", {})
                 alone = apart and versions.newer is None  # none came into force meanwhile
                 minting = Minting.of(
                     view, versions, case, answer, jti=jti, redeems=redeems, apart=alone
                 )
                 steps = _settle(minting, fresh=fresh, performs=redeems and minting.stays)
-                decision = yield from spanned(core.tracing, f"mint {name}", said, steps, _ended)
+                decision = yield from _in_span(view, call, "mint", steps, _ended)
                 if decision is None:  # what was recalled may be forgotten
                     recalled.clear()
             elif isinstance(answer, Deny) and (fresh or Reason.OVERLOAD in answer.reasons):
@@ -188,14 +189,10 @@ def is_alone(core: Core, header: Header, name: str) -> bool:
     calls the run has (`form_of`).
     """
     versions = core.in_force.known(header)
-    if (
-        versions is None
-        or versions.newer is not None
-        or core.catalog.observed
-        or name not in versions.opened.tools
-    ):
+    if versions is None or versions.newer is not None or core.catalog.observed:
         return False
-    return form_of(core, versions, versions.opened, versions.opened.tools[name]).alone
+    tool = versions.opened.tools.get(name)
+    return tool is not None and form_of(core, versions, versions.opened, tool).alone
 
 
 def _hindered_by(error: Exception) -> Failure:

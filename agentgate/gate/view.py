@@ -4,6 +4,7 @@ lives.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from agentgate.redemption.trust import Trust
 from agentgate.redemption.upstream import Redemption
 from agentgate.stores import ops
 from agentgate.token.signing import RunKey
+from agentgate.values.refusal import RunRefused
 from agentgate.values.request import Call, RunState
 from agentgate.workflow.model import Tool, Workflow
 
@@ -92,13 +94,9 @@ class View:
         """One of that workflow's tools; None: it has none of this name, or nothing is in
         force.
         """
-        versions = self.core.in_force.known(self.state.header)
-        workflow = (
-            self.core.catalog.get(self.state.header.workflow)
-            if versions is None
-            else versions.minted
-        )
-        return workflow.tools.get(name) if workflow is not None and type(name) is str else None
+        with suppress(RunRefused):
+            return self.workflow.tools.get(name) if type(name) is str else None
+        return None
 
     def template(self, state: RunState, workflow: Workflow, tool: Tool) -> TokenTemplate:
         """What all calls of the run to this tool share."""
@@ -136,8 +134,8 @@ class View:
         decision.
         """
         against = decision if isinstance(decision, Deny | StepUp) else None
-        self.behind = isinstance(decision, Allow) or (self.behind and seen is self.seen)
         self.seen = seen
+        self.behind = isinstance(decision, Allow)
         if isinstance(call, Call) and against is not None:
             self.refused.pop(call.id, None)
             self.refused[call.id] = (call, against)

@@ -27,17 +27,10 @@ MORE = object()  # the reply is not complete yet: read on
 
 def pack(*args: str | bytes | int) -> bytes:
     """One command as an array of bulk strings."""
-    texts = [arg if type(arg) is str and arg.isascii() else _spelled(arg) for arg in args]
-    return "".join(
-        [f"*{len(args)}\r\n", *[f"${len(text)}\r\n{text}\r\n" for text in texts]]
-    ).encode("latin-1")
-
-
-def _spelled(arg: str | bytes | int) -> str:
-    """One character per byte, so that a command is converted once."""
-    if isinstance(arg, int):
-        return f"{arg:d}"
-    return (arg.encode() if isinstance(arg, str) else arg).decode("latin-1")
+    values = [arg if isinstance(arg, bytes) else str(arg).encode() for arg in args]
+    return b"".join(
+        [b"*%d\r\n" % len(args), *[b"$%d\r\n%b\r\n" % (len(value), value) for value in values]]
+    )
 
 
 class Reply:
