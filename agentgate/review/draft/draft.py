@@ -285,43 +285,19 @@ def _drafted(
     *,
     settle: bool,
 ) -> tuple[DraftedTool, ...]:
-    effects = [effect_of(tool) for tool in named]
-    every = [
-        _arguments(tool, barred, acting=effect != "read")
-        for tool, (effect, _) in zip(named, effects, strict=True)
-    ]
-    origins = []
-    for tool, (effect, _), args in zip(named, effects, every, strict=True):
-        found = facts_of(results.get(tool.name, ()), [a.name for a in args])
-        kept = {
-            f.name: f
-            for f in found
-            if (tool.name, f.name) not in barred and (effect == "read" or f.type == "id")
-        }
-        origins.append(Returned(tool.name, effect, kept, {a.name: a for a in args}))
-    links = [
-        linked(o.tool, a, origins, acting=o.effect != "read", settle=settle)
-        for o, a in zip(origins, every, strict=True)
-    ]
-    relied = {
-        other
-        for o, link in zip(origins, links, strict=True)
-        if o.effect != "read"
-        for other, _ in link.taken
+    origins = [_returned(tool, barred, results.get(tool.name, ())) for tool in named]
+    links = {o.tool: linked(o, origins, settle=settle) for o in origins}
+    relied = {other for o in origins if o.acting for other, _ in links[o.tool].taken}
+    links |= {
+        o.tool: Linked(o.fixed) for o in origins if o.tool in relied and o.steered == "fixed"
     }
-    links = [
-        Linked(o.fixed) if o.tool in relied and o.steered == "fixed" else link
-        for o, link in zip(origins, links, strict=True)
-    ]
-    taken, trusted = (
-        frozenset[_Place]().union(*places)
-        for places in zip(*((link.taken, link.named) for link in links), strict=True)
-    )
+    taken = {other for link in links.values() for other, _ in link.taken}
+    trusted = {place for link in links.values() for place in link.named}
     out = []
-    for tool, (effect, why), origin, link in zip(named, effects, origins, links, strict=True):
+    for tool, origin in zip(named, origins, strict=True):
         schemas = {leaf.name: leaf for leaf in leaves(tool.schema)}
-        acting = effect != "read"
-        drafted = link.args
+        acting = origin.acting
+        drafted = links[tool.name].args
         for a in drafted if settle else ():
             if schemas[a.name].plain and (tool.name, a.name) not in barred:
                 drafted = tuple(
@@ -330,9 +306,9 @@ def _drafted(
                     else b
                     for b in drafted
                 )
-        if not acting and any(tool.name == other for other, _ in taken):
+        if not acting and tool.name in taken:
             drafted = tuple(map(stated, drafted))
-        drafted = tuple(asked_about(a, effect) for a in drafted)
+        drafted = tuple(asked_about(a, origin.effect) for a in drafted)
         label = _intent_name(tool.name, [each.name for each in named])
         facts = {
             name: declared_fact(fact, origin.facts, named=(tool.name, name) in trusted)
@@ -341,8 +317,7 @@ def _drafted(
         out.append(
             DraftedTool(
                 tool,
-                effect,
-                why,
+                *effect_of(tool),
                 drafted,
                 label if acting else "",
                 label,
@@ -351,6 +326,20 @@ def _drafted(
             )
         )
     return tuple(out)
+
+
+def _returned(
+    tool: DeclaredTool, barred: Mapping[_Place, str], samples: Sequence[Any]
+) -> Returned:
+    effect, _ = effect_of(tool)
+    args = {a.name: a for a in _arguments(tool, barred, acting=effect != "read")}
+    found = facts_of(samples, args)
+    kept = {
+        f.name: f
+        for f in found
+        if (tool.name, f.name) not in barred and (effect == "read" or f.type == "id")
+    }
+    return Returned(tool.name, effect, kept, args)
 
 
 def _arguments(

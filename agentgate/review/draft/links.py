@@ -50,6 +50,11 @@ class Returned:
     args: Mapping[str, Argument]
 
     @property
+    def acting(self) -> bool:
+        """Whether it is no read."""
+        return self.effect != "read"
+
+    @property
     def steered(self) -> Literal["named", "fixed", ""]:
         """How the user alone steers it: by naming all of it, or by naming some where the rest
         is or can be fixed; empty: not alone.
@@ -90,14 +95,7 @@ class Linked:
     named: frozenset[tuple[str, str]] = frozenset()
 
 
-def linked(
-    tool: str,
-    args: Sequence[Argument],
-    origins: Sequence[Returned],
-    *,
-    acting: bool,
-    settle: bool,
-) -> Linked:
+def linked(tool: Returned, origins: Sequence[Returned], *, settle: bool) -> Linked:
     """The arguments of a tool with the facts of others that they may come from.
 
     `settle`: of a start, in which nothing is bounded, tied or fixed: its user is asked instead.
@@ -105,10 +103,11 @@ def linked(
     usable = {"named"} if settle else {"named", "fixed"}
     taken = set()
     named = set()
-    out = list(args)
-    others = [origin for origin in origins if origin.tool != tool]
-    for index, a in enumerate(args):
-        for origin, fact in _matches(tool, a, others):
+    out = list(tool.args.values())
+    acting = tool.acting
+    others = [origin for origin in origins if origin is not tool]
+    for index, a in enumerate(out):
+        for origin, fact in _matches(tool.tool, a, others):
             if (
                 acting
                 and origin.effect == "read"
@@ -125,7 +124,7 @@ def linked(
             if (
                 origin.effect == "read"
                 and origin.steered in usable
-                and (bound := _bounded(tool, out, origin, settle=settle))
+                and (bound := _bounded(tool.tool, out, origin, settle=settle))
             ):
                 taken |= bound
                 named |= bound if origin.steered == "named" else set()
