@@ -116,36 +116,30 @@ def _sources(basis: Basis, tool: Tool, part: Part) -> Mutated:
     yield part.mutant(
         "from", "dropped", f"{rule.name} that the model made up", elsewhere, sources=()
     )
-    if PROMPT not in sources and rule.type in TOKENISED:
-        name = f"{rule.name} that only the prompt names"
-        yield part.mutant(
-            "from",
-            "may also be the prompt's",
-            name,
-            [{origin: "prompt"}],
-            sources=(*sources, PROMPT),
-        )
     computable = rule.type in CALCULATED and rule.max_items is None and not rule.named_first
-    if computable and COMPUTED not in sources and basis.workflow.intents:
-        name = f"{rule.name} that is only computed"
-        yield part.mutant(
-            "from",
-            "may also be computed",
-            name,
-            [{origin: "computed"}],
-            sources=(*sources, COMPUTED),
-        )
-    named_by_yes = (
+    asked = (
         rule.type in kind_of(CONFIRMED).types
         and not rule.sensitive
         and tool.effect != "destructive"
+        and rule.unknown_origin == "confirm"
     )
     missing = [each for each in BY_YES if not any(s.kind == each.kind for s in sources)]
-    for yes in missing[:1] if named_by_yes and rule.unknown_origin == "confirm" else ():
-        widened = (*sources, replace(yes, field=tool.name))
-        name = f"{rule.name} that the user confirmed before"
+    wider = [
+        (replace(yes, field=tool.name), str(yes), "that the user confirmed before")
+        for yes in missing[:1]
+        if asked
+    ]
+    if computable and COMPUTED not in sources and basis.workflow.intents:
+        wider.insert(0, (COMPUTED, "computed", "that is only computed"))
+    if rule.type in TOKENISED and PROMPT not in sources:
+        wider.insert(0, (PROMPT, "the prompt's", "that only the prompt names"))
+    for source, words, name in wider:
         yield part.mutant(
-            "from", f"may also be {yes}", name, [{origin: str(yes)}], sources=widened
+            "from",
+            f"may also be {words}",
+            f"{rule.name} {name}",
+            [{origin: source.kind}],
+            sources=(*sources, source),
         )
     for source in (s for s in sources if s.selector):
         any_row = tuple(
