@@ -13,8 +13,8 @@ from typing import Any
 from agentgate.cli.output import Json, rows, say_json
 from agentgate.intents.lexical import derive
 from agentgate.language.turn import MAX_TURN, Turn
-from agentgate.loading.catalog import ROLES, roles_of
-from agentgate.loading.definition import load_text, read_file
+from agentgate.loading.definition import read_file
+from agentgate.loading.source import on_disk
 from agentgate.review.scenarios.testfile import read_tests, tests_of
 from agentgate.values.request import Presence
 from agentgate.values.turns import turn_text
@@ -33,10 +33,7 @@ def heard(
     Parts are the user's own (a request, a question, a statement ...), or quoted, forwarded,
     pasted, reported, denied, or unsure: then they grant nothing and a person may be asked.
     """
-    root = next(
-        (parent for parent in file.absolute().parents if (parent / ROLES).exists()), file.parent
-    )
-    workflow = load_text(read_file(file), str(file), roles_of(root), derive)
+    workflow = on_disk(file).workflow()
     intents = tuple(workflow.intents.values())
     answers = derive(intents, tuple([turn_text(prompt) for prompt in prompts]))
     if record:

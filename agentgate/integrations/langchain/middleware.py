@@ -68,12 +68,12 @@ from agentgate.integrations.langchain.turns import (
     in_order,
     last_calls,
     last_human,
+    marked_as_written,
     newer_than,
     said_before,
     texts_of,
     words_of,
 )
-from agentgate.integrations.langchain.written import marked_as_written
 from agentgate.values.refusal import NOT_SHOWN, Code, Reason, RunRefused
 from agentgate.values.visible import visible
 

@@ -4,7 +4,8 @@ theirs.
 Rules: of a message that the host vouches for (`caller`) only plain text counts. Whatever else
 stands in a human message may be the user's: it grants nothing, and what it would take back is
 unclear (`Run.add_doubt`). Except for what the harness marks as its own (`lc_source`, as
-summaries have): that is known to be nobody's.
+summaries have): that is known to be nobody's. What a tool writes into graph state is no user's
+either: its human messages get that mark.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from langchain_core.messages import (
     ChatMessage,
     HumanMessage,
     RemoveMessage,
+    add_notification_metadata,
     convert_to_messages,
     get_notification_metadata,
 )
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
+from langgraph.types import Command, Overwrite
 
+from agentgate.errors import ConfigError
 from agentgate.values.value_class import value_class
 
 NO_PROOF = (
@@ -241,3 +245,52 @@ def words_of(
         last = doubtful[-1]
         words = [*[each for each in words[:last] if each[0]], (False, ""), *words[last + 1 :]]
     return words
+
+
+# --- what tools write -------------------------------------------------------------------------
+def marked_as_written(result: Any) -> Any:
+    """A tool's result whose human messages are marked as no user's.
+
+    A stateless caller passes what an invoke returned as part of its next input; the mark tells
+    them from the user's own.
+
+    Raises:
+        ConfigError: the result updates graph state in a form in which a human message would not
+            be found.
+    """
+    if isinstance(result, list):
+        return [marked_as_written(one) for one in result]
+    if not isinstance(result, Command) or result.update is None:
+        return result
+    if not isinstance(result.update, dict):  # LangGraph also takes pairs and annotated objects
+        raise ConfigError(
+            "Command.update",
+            type(result.update).__name__,
+            "a dict of what the tool changes in graph state",
+        )
+    if "messages" not in result.update:
+        return result
+    return replace(
+        result, update={**result.update, "messages": _marked(result.update["messages"])}
+    )
+
+
+def _marked(written: Any) -> Any:
+    """What an update writes into `messages`, its human messages with the mark."""
+    if isinstance(written, Overwrite):
+        return Overwrite(_marked(written.value))
+    if isinstance(written, list):
+        return [_one_marked(one) for one in written]
+    return _one_marked(written)
+
+
+def _one_marked(written: Any) -> Any:
+    try:
+        (message,) = convert_to_messages([written])
+    except Exception as error:
+        raise ConfigError(
+            "Command.update.messages",
+            type(written).__name__,
+            "messages, which `messages` can hold",
+        ) from error
+    return add_notification_metadata(message, source="tool") if is_human(message) else written
