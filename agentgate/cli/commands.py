@@ -1,5 +1,5 @@
-"""Groups of commands: a usage error exits with 1 (2 is an answer here), and a command's module
-is imported when it is called.
+"""Groups of commands: a usage error exits with 1 (2 is an answer here), and the module of a
+command is imported when it is called.
 
 `agentgate --help` would otherwise import the whole package to print fourteen lines.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -58,8 +58,32 @@ def _read(text: str) -> Mapping[str, Help]:
 HELP = _read(Path(__file__).with_name("help.txt").read_text("utf-8"))
 
 
-class Commands(TyperGroup):
-    """A group of commands whose usage errors exit with 1."""
+@contextmanager
+def _usage() -> Iterator[None]:
+    try:
+        yield
+    except TyperException as error:
+        # of a file's name, perhaps
+        error.exit_code = ERROR
+        error.message = visible(error.message)
+        raise
+
+
+class LazyCommands(TyperGroup):
+    """A group whose commands are those of `HELP` within a prefix, imported when they are
+    called; its help shows their lines.
+
+    Usage errors, and named errors of a command, exit with 1.
+    """
+
+    def __init__(self, *, within: str = "", **more: Any) -> None:
+        super().__init__(**more)
+        self._within = within
+        self._listing = False
+        for name, help_ in HELP.items():
+            if help_.line and re.fullmatch(rf"{within}[\w-]+", name):
+                short = name.removeprefix(within)
+                self.commands.setdefault(short, _Named(short, help=help_.line))
 
     def make_context(self, *args: Any, **more: Any) -> Any:
         """See typer."""
@@ -73,38 +97,11 @@ class Commands(TyperGroup):
         with _usage(), refusing():
             return super().invoke(*args, **more)
 
-
-@contextmanager
-def _usage() -> Iterator[None]:
-    try:
-        yield
-    except TyperException as error:
-        # of a file's name, perhaps
-        error.exit_code = ERROR
-        error.message = visible(error.message)
-        raise
-
-
-class LazyCommands(Commands):
-    """A group whose commands are those of `HELP` within a prefix, imported when they are
-    called; its help shows their lines.
-    """
-
-    within: ClassVar[str] = ""
-
-    def __init__(self, **more: Any) -> None:
-        super().__init__(**more)
-        self._listing = False
-        for name, help_ in HELP.items():
-            if help_.target and re.fullmatch(rf"{self.within}\w+", name):
-                short = name.removeprefix(self.within)
-                self.commands.setdefault(short, _Named(short, help=help_.line))
-
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command; while help is formatted, only its help line."""
         command = super().get_command(ctx, cmd_name)
         if isinstance(command, _Named) and not self._listing:
-            command = self.commands[cmd_name] = _loaded(cmd_name, HELP[self.within + cmd_name])
+            command = self.commands[cmd_name] = _loaded(cmd_name, HELP[self._within + cmd_name])
         return command
 
     def format_help(self, *args: Any) -> None:
@@ -121,6 +118,14 @@ class _Named(TyperCommand):
 
 
 def _loaded(name: str, help_: Help) -> Any:
+    if not help_.target:
+        return LazyCommands(
+            within=f"{name} ",
+            name=name,
+            help=help_.line,
+            epilog=help_.examples or None,
+            no_args_is_help=True,
+        )
     module, _, attribute = help_.target.partition(".")
     loaded = getattr(import_module(f"agentgate.cli.{module}"), attribute)
     if isinstance(loaded, typer.Typer):
@@ -129,11 +134,14 @@ def _loaded(name: str, help_: Help) -> Any:
     else:
         app = typer.Typer(add_completion=False)
         app.command(name)(loaded)
-    command = get_command(app)
+    command: Any = get_command(app)
     command.name = name
     for short, each in getattr(command, "commands", {}).items():
         _describe(each, HELP[f"{name} {short}"])
     _describe(command, help_)
+    command.ignore_unknown_options = all(
+        each.param_type_name == "argument" for each in command.params
+    )  # a key's name may begin with a dash
     return command
 
 

@@ -11,7 +11,7 @@ they asked are shown and answered.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,7 +65,6 @@ from agentgate.values.value_class import value_class
 
 _NOBODY = "https://nobody.invalid"  # no gate
 _SHORT = 12  # characters of an id in a list; as many, or more, name a hold
-app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 Id = Annotated[
     str,
@@ -208,7 +207,6 @@ def _core(workflows: Path, root: str | None) -> Core:
     )
 
 
-@app.command("list")
 def list_(
     store: StoreUrl,
     tenant: Tenant,
@@ -251,7 +249,6 @@ def _json(hold: Hold, desk: _Desk) -> dict[str, Any]:
     }
 
 
-@app.command()
 def show(  # noqa: PLR0917 - a command's options, given by name
     id: Id,  # noqa: A002 - the word of the vocabulary
     store: StoreUrl,
@@ -277,10 +274,9 @@ def _tell(hold: Hold, desk: _Desk, revealed: dict[str, str] | None = None) -> No
     pairs((label, line, "bold" if label in {"call", "until"} else "") for label, line in lines)
 
 
-def _answering(said: Said, meaning: str) -> None:
-    """Declare the command by which somebody says yes, or no."""
+def _answering(said: Said, meaning: str) -> Callable[..., None]:
+    """The command by which somebody says yes, or no."""
 
-    @app.command(said, help=meaning)
     def answer(  # noqa: PLR0917 - a command's options, given by name
         ids: Ids,
         store: StoreUrl,
@@ -338,9 +334,14 @@ def _answering(said: Said, meaning: str) -> None:
         if any(isinstance(each, AnswerRefused) for each in answered.values()):
             raise typer.Exit(1)
 
+    answer.__doc__ = meaning
+    return answer
 
-_answering("release", "Say yes to held calls, signed with your SSH key: each may run once.")
-_answering(
+
+release = _answering(
+    "release", "Say yes to held calls, signed with your SSH key: each may run once."
+)
+refuse = _answering(
     "refuse",
     "Say no to held calls, signed with your SSH key; also to released ones that did not run yet.",
 )
@@ -354,7 +355,6 @@ def _check_open(hold: Hold, said: Said) -> None:
         fail(f"{hold.id[:_SHORT]}: {hold.state}; answer the others without it")
 
 
-@app.command()
 def watch(
     store: StoreUrl,
     tenant: Tenant,
@@ -378,7 +378,6 @@ def watch(
             time.sleep(min(every, max(0.0, end - time.monotonic())))
 
 
-@app.command()
 def stats(
     audit: Annotated[list[Path], Option(exists=True)],
     as_json: Json = False,

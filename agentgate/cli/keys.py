@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from typer import Argument, Option
 
 from agentgate.cli.output import Required, say, say_json
@@ -24,10 +23,8 @@ Directory = Annotated[
         file_okay=False,
     ),
 ]
-app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
-@app.command()
 def jwks(directory: Directory) -> None:
     """Print the public key set (RFC 7517): every key that signs, will sign, or signed a token
     that may still live.
@@ -35,7 +32,6 @@ def jwks(directory: Directory) -> None:
     say_json(KeyRing.existing(directory).jwks(time.time()))
 
 
-@app.command()
 def rotate(directory: Directory) -> None:
     """Add a signing key. It is published at once and signs only after verifiers had time to
     fetch it.
@@ -44,8 +40,6 @@ def rotate(directory: Directory) -> None:
     say(f"{key.kid} ({key.alg}) is published now and signs in {PUBLISH_AHEAD / 60:.0f} minutes")
 
 
-# a key's name may begin with a dash
-@app.command(context_settings={"ignore_unknown_options": True})
 def withdraw(directory: Directory, kid: str) -> None:
     """Take back a key that leaked, at once. Gates and servers notice within seconds; a key set
     in a file must be written anew.
@@ -58,7 +52,6 @@ def withdraw(directory: Directory, kid: str) -> None:
     )
 
 
-@app.command()
 def client(file: Path) -> None:
     """Print the public key set of a client of a served gate: for `keys` of its block in the
     gate's settings.
@@ -66,7 +59,6 @@ def client(file: Path) -> None:
     say_json(ClientKey.made("client", file).jwks())
 
 
-@app.command()
 def account(
     old: Annotated[Path, Argument(dir_okay=False)],
     new: Annotated[Path, Argument(dir_okay=False)],

@@ -10,11 +10,6 @@ import typer
 
 from agentgate.cli.commands import LazyCommands
 
-
-class _Workflow(LazyCommands):
-    within = "workflow "
-
-
 app = typer.Typer(
     name="agentgate",
     cls=LazyCommands,
@@ -43,17 +38,3 @@ def agentgate(
     ] = False,
 ) -> None:
     """Decides whether a credential should exist at all: one token for one call of an agent."""
-
-
-workflow = typer.Typer(
-    help="Workflow files: draft, check, test, compare and approve them.",
-    cls=_Workflow,
-    no_args_is_help=True,
-)
-
-
-@workflow.callback()
-def _workflow() -> None: ...
-
-
-app.add_typer(workflow, name="workflow")

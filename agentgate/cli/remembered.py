@@ -13,7 +13,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from typer import Argument, Option
 
 from agentgate.audit import FileAudit, MemoryAudit, remembered
@@ -39,7 +38,6 @@ from agentgate.stores.history import History
 from agentgate.token.keys import KeyRing
 
 _SHORT = 12  # characters of an id in a list
-app = typer.Typer(no_args_is_help=True, add_completion=False)
 Whose = Annotated[str, Option("--user", help="The user's id; whichever issuer proves them.")]
 
 
@@ -60,7 +58,6 @@ def _recalled(store: Store, tenant: str, user: str, keys: Path | None) -> list[R
     return found
 
 
-@app.command("list")
 def list_(
     store: StoreUrl, tenant: Tenant, user: Whose, keys: Keys = None, as_json: Json = False
 ) -> None:
@@ -96,7 +93,6 @@ def _row(told: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-@app.command("forget")
 def forget_(
     store: StoreUrl,
     tenant: Tenant,

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from typer import Option
 
 from agentgate.approvals import ApprovalRefusal, ApprovalRefused, forecast
@@ -19,7 +18,6 @@ from agentgate.approvals._shape import RISKS
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.root import Root as TrustRoot
 from agentgate.approvals.writing import new_root, sign_root
-from agentgate.cli.commands import Commands
 from agentgate.cli.output import (
     WORKFLOWS,
     Accept,
@@ -62,10 +60,7 @@ from agentgate.review.root.files import (
 LIFE = timedelta(days=365)
 OUT = Path("root-draft.yaml")
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False)
 
-
-@app.command()
 def draft(
     person: list[str] | None = None,
     allowed_signers: Annotated[Path | None, Option(exists=True, dir_okay=False)] = None,
@@ -112,7 +107,6 @@ def draft(
     say("Edit it, then:", f"  agentgate root new --from {out}{_directory(directory)}")
 
 
-@app.command()
 def new(
     from_: Annotated[Path, Option("--from", exists=True, dir_okay=False)],
     directory: Directory = WORKFLOWS,
@@ -185,7 +179,6 @@ def _falls(directory: Path, root: TrustRoot, allowed: AllowedSigners) -> None:
         )
 
 
-@app.command()
 def sign(
     directory: Directory = WORKFLOWS,
     key: Key = None,
@@ -210,7 +203,6 @@ def sign(
     _tell(state, directory, as_json=as_json)
 
 
-@app.command()
 def show(directory: Directory = WORKFLOWS, root: Root = None, as_json: Json = False) -> None:
     """Show people, keys, rules and signatures, who must still sign, and what deserves a second
     look.
@@ -225,7 +217,6 @@ def show(directory: Directory = WORKFLOWS, root: Root = None, as_json: Json = Fa
     exit_with(look=not _holds(state, now))
 
 
-@app.command()
 def digest(directory: Directory = WORKFLOWS) -> None:
     """Print the digest that gates pin. Put it into their settings, never into the workflow
     directory.

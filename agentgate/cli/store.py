@@ -15,7 +15,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import typer
 from typer import Option
 
 from agentgate.audit import FileAudit
@@ -39,8 +38,6 @@ from agentgate.token.claims import MAX_LIFETIME
 from agentgate.values.canonical import parse
 from agentgate.values.identities import name_of
 
-calls = typer.Typer(no_args_is_help=True, add_completion=False)
-
 
 class Ended(StrEnum):
     """How a call ended, as a person says it."""
@@ -50,7 +47,6 @@ class Ended(StrEnum):
     not_run = "not-run"
 
 
-@calls.command("list")
 def list_(
     *,
     store: StoreUrl,
@@ -79,7 +75,6 @@ def list_(
     exit_with(look=found)
 
 
-@calls.command()
 def settle(
     call: str,
     outcome: Ended,
@@ -169,10 +164,8 @@ def _shown_call(call: settling.UnknownCall) -> dict[str, str]:
 Answer = TypeVar("Answer")
 
 PATIENCE = 5.0  # seconds for one operation
-app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
-@app.command()
 def reconcile(
     store: StoreUrl,
     audit: Annotated[list[Path], Option(exists=True)],
@@ -209,7 +202,6 @@ def reconcile(
     exit_with(look=any(each["state"] == "lost" for each in found))
 
 
-@app.command()
 def user(
     name: str,
     *,
@@ -220,7 +212,6 @@ def user(
     say(f"ACL SETUSER {name} on >PASSWORD {rules_of(audience, tenant)}")
 
 
-@app.command("release-key")
 def release_key(
     *,
     store: StoreUrl,
