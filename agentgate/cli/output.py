@@ -114,12 +114,9 @@ def note(*lines: object, colour: str = "yellow") -> None:
 
 def styled(lines: Iterable[tuple[str, str]]) -> None:
     """Lines on standard output, visible, each in its style at a terminal."""
-    console = terminal()
+    console = Console(highlight=False, soft_wrap=True)
     for line, style in lines:
-        if not console:
-            say(line)
-        else:
-            console.print(Text(visible(line), style=style), soft_wrap=True)
+        console.print(Text(visible(line), style=style))
 
 
 def terminal() -> Console | None:

@@ -143,23 +143,17 @@ def hidden(tool: BaseTool) -> frozenset[str]:
     LangGraph injects.
     """
     module = _tool_node()
-    schema: Any = None if isinstance(tool.args_schema, dict) else tool.get_input_schema()
-    if schema is None or not issubclass(schema, BaseModel):
-        return frozenset()
     by_graph = (
         (module.InjectedState, module.InjectedStore, module.ToolRuntime)
         if module is not None
         else ()
     )
-    hints = get_all_basemodel_annotations(schema)
     found = set()
-    for name in schema.model_fields:
-        marks = getattr(hints.get(name), "__metadata__", ())
-        ours = [
-            mark
-            for mark in marks
-            if mark is InjectedToolArg or isinstance(mark, InjectedToolArg)
-        ]
+    for name, hint in _hints(tool).items():
+        marks = getattr(hint, "__metadata__", ())
+        ours = any(
+            mark is InjectedToolArg or isinstance(mark, InjectedToolArg) for mark in marks
+        )
         if ours and not any(isinstance(mark, by_graph) or mark in by_graph for mark in marks):
             found.add(name)
     return frozenset(found)
