@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer import Argument, Option
+from typer import Option
 
 from agentgate.approvals import load_approved, root_digest
 from agentgate.approvals.people import Signers
@@ -28,6 +28,7 @@ from agentgate.audit.segment import read_typed
 from agentgate.cli.output import (
     WORKFLOWS,
     Accept,
+    Folder,
     Json,
     Root,
     StoreUrl,
@@ -42,7 +43,7 @@ from agentgate.cli.output import (
     say_json,
 )
 from agentgate.cli.signing import Key, confirm, own_signer
-from agentgate.decision.batch_answer import MOST, Together
+from agentgate.decision.batch_answer import Together
 from agentgate.decision.hold import Hold
 from agentgate.decision.question import as_json, moment, rows_of
 from agentgate.gate.call_context import Sources, environment_of
@@ -66,44 +67,12 @@ from agentgate.values.value_class import value_class
 _NOBODY = "https://nobody.invalid"  # no gate
 _SHORT = 12  # characters of an id in a list; as many, or more, name a hold
 
-Id = Annotated[
-    str,
-    Argument(metavar="ID", help=f"The hold's id, or its first {_SHORT} characters or more."),
-]
-Ids = Annotated[
-    list[str],
-    Argument(
-        metavar="ID...",
-        help=f"The hold's id, or its first {_SHORT} characters or more; up to {MOST} of one run, together.",
-    ),
-]
-Reveal = Annotated[
-    bool,
-    Option(
-        "--reveal", help="Show the sensitive values first; that is on record, for each hold."
-    ),
-]
-Workflows = Annotated[
-    Path | None,
-    Option(help="The workflow directory: with it the user's words are shown.", file_okay=False),
-]
-Directory = Annotated[
-    Path,
-    Option("--workflows", help="The workflow directory, with its approvals.", file_okay=False),
-]
 Keys = Annotated[
     Path | None,
     Option(
         "--keys",
         help="The gates' key directory: with it a question that they did not ask is refused.",
         envvar="AGENTGATE_KEYS",
-    ),
-]
-Audit = Annotated[
-    Path,
-    Option(
-        "--audit",
-        help="An audit directory of this machine; answers are on record there before they count.",
     ),
 ]
 
@@ -249,11 +218,12 @@ def _json(hold: Hold, desk: _Desk) -> dict[str, Any]:
     }
 
 
-def show(  # noqa: PLR0917 - a command's options, given by name
-    id: Id,  # noqa: A002 - the word of the vocabulary
+def show(
+    id: str,  # noqa: A002 - the word of the vocabulary
+    *,
     store: StoreUrl,
     tenant: Tenant,
-    workflows: Workflows = None,
+    workflows: Folder = None,
     root: Root = None,
     keys: Keys = None,
     as_json: Json = False,
@@ -277,16 +247,17 @@ def _tell(hold: Hold, desk: _Desk, revealed: dict[str, str] | None = None) -> No
 def _answering(said: Said, meaning: str) -> Callable[..., None]:
     """The command by which somebody says yes, or no."""
 
-    def answer(  # noqa: PLR0917 - a command's options, given by name
-        ids: Ids,
+    def answer(
+        ids: list[str],
+        *,
         store: StoreUrl,
         tenant: Tenant,
-        audit: Audit,
-        workflows: Directory = WORKFLOWS,
+        audit: Annotated[Path, Option()],
+        workflows: Annotated[Path, Option(file_okay=False)] = WORKFLOWS,
         root: Root = None,
         key: Key = None,
         keys: Keys = None,
-        reveal: Reveal = False,
+        reveal: bool = False,
         accept: Accept = None,
     ) -> None:
         with _desk(store, keys, audit, workflows, root) as desk:
