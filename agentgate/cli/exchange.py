@@ -84,12 +84,7 @@ def exchange(
     workflow: Annotated[str, Option("--workflow", "-w")],
     tool: Annotated[str, Option("--tool", "-t")],
     args: Annotated[str, Option("--args", "-a")] = "{}",
-    subject: Annotated[
-        str,
-        Option(
-            help=f"Where your token is: {_FORMS}; or certificate, if that is an X.509-SVID."
-        ),
-    ] = "github",
+    subject: str = "github",
     actor: str | None = None,
     client_key: Path | None = None,
     certificate: Path | None = None,

@@ -33,8 +33,8 @@ from agentgate.approvals.writing import (
     write_approval,
     write_index,
 )
-from agentgate.cli.new import LIFE, Results, person_here, tell_facts
-from agentgate.cli.output import WORKFLOWS, Directory, fail, quiet, rows, say, say_json
+from agentgate.cli.new import LIFE, person_here, tell_facts
+from agentgate.cli.output import WORKFLOWS, Directory, File, fail, quiet, rows, say, say_json
 from agentgate.cli.signing import MADE, Key, default_key, own_signer
 from agentgate.decision.answer import Allow, Deny, StepUp
 from agentgate.errors import ConfigError
@@ -76,15 +76,13 @@ class Start:
 
 def init(  # noqa: PLR0917 - a command's options, given by name
     langchain: Annotated[str, Option(metavar="MODULE:TOOLS")],
-    results: Results = None,
+    results: File = None,
     directory: Directory = WORKFLOWS,
     id: str | None = None,  # noqa: A002 - as in new
     tenant: str = "local",
     name: str | None = None,
     key: Key = None,
-    make_key: Annotated[
-        bool, Option("--make-key", help=f"Where no SSH key is found: make ~/.ssh/{MADE}.")
-    ] = False,
+    make_key: bool = False,
     *,
     yes: bool = False,
     as_json: Annotated[bool, Option("--json")] = False,

@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
-from agentgate.cli.output import Json, Required, fail, rows, say, say_json
+from agentgate.cli.output import File, Json, Required, fail, rows, say, say_json
 from agentgate.errors import ConfigError
 from agentgate.loading.source import ask
 from agentgate.review.draft.draft import Draft, draft, undecided
@@ -24,23 +24,11 @@ from agentgate.review.draft.toolset import from_langchain, from_mcp
 LIFE = timedelta(days=180)
 
 
-Results = Annotated[
-    Path | None,
-    Option(
-        help='Sample results, JSON or JSON lines: {"tool": name, "result": what it returned}, '
-        "or recorded episodes. Their facts are drafted, and what later calls may take of them; "
-        "no value is.",
-        exists=True,
-        dir_okay=False,
-    ),
-]
-
-
 def new(  # noqa: PLR0917 - a command's options, given by name
     id: Required,  # noqa: A002 - the word of the vocabulary
     langchain: str | None = None,
-    mcp: Annotated[Path | None, Option(exists=True, dir_okay=False)] = None,
-    results: Results = None,
+    mcp: File = None,
+    results: File = None,
     out: Path | None = None,
     tenant: str = "",
     owner: str | None = None,

@@ -38,6 +38,7 @@ LOOK = ExitStatus.LOOK
 Form = Literal["text", "json", "markdown"]
 WORKFLOWS = Path("workflows")  # the directory where none is named
 Required = Annotated[str, Option()]
+File = Annotated[Path | None, Option(exists=True, dir_okay=False)]
 Folder = Annotated[Path | None, Option(file_okay=False)]
 Directory = Annotated[
     Path, Option("--directory", "-d", help="The workflow directory.", file_okay=False)

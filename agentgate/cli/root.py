@@ -22,6 +22,7 @@ from agentgate.cli.output import (
     WORKFLOWS,
     Accept,
     Directory,
+    File,
     Json,
     Root,
     complain,
@@ -63,7 +64,7 @@ OUT = Path("root-draft.yaml")
 
 def draft(
     person: list[str] | None = None,
-    allowed_signers: Annotated[Path | None, Option(exists=True, dir_okay=False)] = None,
+    allowed_signers: File = None,
     out: Annotated[Path, Option(dir_okay=False)] = OUT,
     directory: Directory = WORKFLOWS,
 ) -> None:
