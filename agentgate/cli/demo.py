@@ -15,14 +15,14 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from agentgate.cli.output import say
+from agentgate.cli.output import Json, say
 from agentgate.errors import ConfigError
 
 
 def demo(
     name: Annotated[str, Argument(metavar="CASE")] = "first-look",
     *,
-    as_json: Annotated[bool, Option("--json")] = False,
+    as_json: Json = False,
     list_cases: Annotated[bool, Option("--list")] = False,
 ) -> None:
     """Run a guarded case: what is minted, refused, held, and why.

@@ -26,6 +26,7 @@ from typer import Argument, Option
 
 from agentgate.cli.output import (
     Json,
+    Root,
     complain,
     fail,
     progress,
@@ -69,7 +70,7 @@ Tallies = dict[Kind, Tally]
 def evaluate(
     episodes: Annotated[list[Path], Argument(exists=True, dir_okay=False)],
     workflows: Annotated[Path, Option(exists=True, file_okay=False)],
-    root: Annotated[str | None, Option(envvar="AGENTGATE_ROOT", metavar="DIGEST")] = None,
+    root: Root = None,
     *,
     unsafe_unapproved: bool = False,
     environment: str | None = None,

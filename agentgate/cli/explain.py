@@ -43,7 +43,7 @@ _STYLES = {  # of the lines of an explanation
 
 
 def explain(  # noqa: PLR0917 - a command's options, given by name
-    id: Annotated[str, Argument(metavar="ID")] = "",  # noqa: A002 - the word of the vocabulary
+    id: Annotated[str, Argument()] = "",  # noqa: A002 - the word of the vocabulary
     audit: Annotated[Path | None, Option(exists=True, file_okay=False)] = None,
     workflows: Annotated[Path | None, Option(exists=True, file_okay=False)] = None,
     store: str | None = None,
@@ -54,7 +54,7 @@ def explain(  # noqa: PLR0917 - a command's options, given by name
     args: str | None = None,
     prompt: list[str] | None = None,
     case: str = "",
-    set_: Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE")] = None,
+    set_: Annotated[list[str] | None, Option("--set")] = None,
     keys: Keys = None,
     cache: Cache = None,
     as_json: Json = False,

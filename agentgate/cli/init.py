@@ -34,7 +34,17 @@ from agentgate.approvals.writing import (
     write_index,
 )
 from agentgate.cli.new import LIFE, person_here, tell_facts
-from agentgate.cli.output import WORKFLOWS, Directory, File, fail, quiet, rows, say, say_json
+from agentgate.cli.output import (
+    WORKFLOWS,
+    Directory,
+    File,
+    Json,
+    fail,
+    quiet,
+    rows,
+    say,
+    say_json,
+)
 from agentgate.cli.signing import MADE, Key, default_key, own_signer
 from agentgate.decision.answer import Allow, Deny, StepUp
 from agentgate.errors import ConfigError
@@ -85,7 +95,7 @@ def init(  # noqa: PLR0917 - a command's options, given by name
     make_key: bool = False,
     *,
     yes: bool = False,
-    as_json: Annotated[bool, Option("--json")] = False,
+    as_json: Json = False,
 ) -> None:
     """Draft a workflow for your tools, approve it with your own SSH key, open a gate on it, and
     prove one guarded call.
