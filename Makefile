@@ -19,7 +19,7 @@ help: ## what there is
 	@echo "make test    what every commit gets: each test, with fewer examples, on fewer servers (starts its own)"
 	@echo "make test-all  all of it, as continuous integration does"
 	@echo "make lint    ruff and mypy --strict"
-	@echo "make bench   speed, as ratios measured side by side (ARGS=scale: gates and shards; ARGS=yeses: what a yes lets pass)"
+	@echo "make bench   speed, as ratios measured side by side (ARGS=scale: gates and shards; ARGS=yeses: what a yes lets pass; ARGS=remembered)"
 	@echo "make faults  crashes, failovers, full disks: what hosts are answered, and that nothing happens twice (some minutes)"
 	@echo "make clean   remove $(VENV) and caches"
 	@echo "JOBS=2       tests in two processes (now: $(JOBS)); empty: in one"

@@ -130,13 +130,14 @@ class _Desk:
 
 
 @contextmanager
-def _desk(
+def open_desk(
     store: str,
     keys: Path | None,
     audit: Path | None = None,
     workflows: Path | None = None,
     root: str | None = None,
 ) -> Iterator[_Desk]:
+    """A desk on a store, until the command is over."""
     quiet()
     if store == "memory://":
         fail("--store memory:// is this process's own: no gate's holds are in it")
@@ -184,7 +185,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List a tenant's holds, the earliest deadline first."""
-    with _desk(store, keys) as desk:
+    with open_desk(store, keys) as desk:
         found = desk.listed(tenant, None if state == "any" else state)
     if as_json:
         say_json([_json(hold, desk) for hold in found])
@@ -229,7 +230,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one held call as whoever must judge it sees it."""
-    with _desk(store, keys, None, workflows, root) as desk:
+    with open_desk(store, keys, None, workflows, root) as desk:
         hold = desk.hold(tenant, id)
     if as_json:
         say_json(_json(hold, desk))
@@ -260,7 +261,7 @@ def _answering(said: Said, meaning: str) -> Callable[..., None]:
         reveal: bool = False,
         accept: Accept = None,
     ) -> None:
-        with _desk(store, keys, audit, workflows, root) as desk:
+        with open_desk(store, keys, audit, workflows, root) as desk:
             signer = own_signer(key)
             asked = Together.of([desk.hold(tenant, name) for name in ids])
             core = desk.core
@@ -336,7 +337,7 @@ def watch(
     """Print every new hold of a tenant, and every change of its state, as it happens."""
     known: dict[str, str] = {}
     end = time.monotonic() + seconds if seconds else float("inf")
-    with _desk(store, keys) as desk, suppress(KeyboardInterrupt):
+    with open_desk(store, keys) as desk, suppress(KeyboardInterrupt):
         while True:
             for hold in desk.listed(tenant, None):
                 if known.get(hold.id) != hold.state and (

@@ -24,7 +24,6 @@ from agentgate.gate import account_key
 from agentgate.gate.call_context import Sources, data_classes, environment_of
 from agentgate.gate.core import Allowances, Core, read
 from agentgate.gate.holds import methods as holding
-from agentgate.gate.holds import own_memory
 from agentgate.gate.holds.callback import Callback
 from agentgate.gate.holds.proof import Answerers, fronts, passkeys_of
 from agentgate.gate.notify import Notifier
@@ -430,8 +429,8 @@ class Gate(_GateBase[Store], Revoking):
     release_key = blocking(_release_key)
     nonce = blocking(holding.nonce)
     reveal = blocking(holding.reveal)
-    remembered = blocking(own_memory.remembered)
-    forget = blocking(own_memory.forget_own)
+    remembered = blocking(holding.remembered)
+    forget = blocking(holding.forget_own)
 
     def verifier(self, audience: str, *, tenants: tuple[str, ...] | list[str]) -> Verifier:
         """A verifier in this process that shares this gate's store, log and (rotating) keys."""
@@ -503,8 +502,8 @@ class AsyncGate(_GateBase[AsyncStore], AsyncRevoking):
     release_key = awaited(_release_key)
     nonce = awaited(holding.nonce)
     reveal = awaited(holding.reveal)
-    remembered = awaited(own_memory.remembered)
-    forget = awaited(own_memory.forget_own)
+    remembered = awaited(holding.remembered)
+    forget = awaited(holding.forget_own)
 
     def verifier(self, audience: str, *, tenants: tuple[str, ...] | list[str]) -> AsyncVerifier:
         """See `Gate.verifier`."""

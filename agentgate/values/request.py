@@ -64,12 +64,9 @@ class User:
         """Under which names what they confirmed is remembered: those of their issuer, or the
         host's; empty: it is not.
         """
-        names = (
-            (self.tenant, self.issuer, self.subject)
-            if self.identity == "proven"
-            else (self.tenant, "", self.id)
-        )
-        return names if self.identity == "in_process" or all(names) else ()
+        if self.identity == "in_process":
+            return self.tenant, "", self.id
+        return (self.tenant, self.issuer, self.subject) if self.issuer and self.subject else ()
 
 
 @value_class

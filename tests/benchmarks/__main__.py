@@ -1,7 +1,7 @@
 """Run the benchmarks, print the table and write the JSON: ``python -m tests.benchmarks [--quick] [--only GROUP] [--json FILE]``.
 
 ``python -m tests.benchmarks scale`` measures gates and shards instead (`tests.benchmarks.scaling`), and ``yeses`` what a user's yes is
-worth to them and to an attacker (`tests.benchmarks.yeses`); ``remembered``: one that is remembered (`tests.benchmarks.remembering`).
+worth to them and to an attacker (`tests.benchmarks.yeses`), or one that is ``remembered`` (`tests.benchmarks.remembering`).
 """
 
 from __future__ import annotations

@@ -60,6 +60,13 @@ class RememberedCall:
     args: Mapping[str, Any]
     spans: Mapping[str, int]
 
+    def is_of(self, who: User) -> bool:
+        """Whether it is this person's; without an issuer their id counts, as in an answer to a
+        hold.
+        """
+        same = tuple(self.who) == who.remembered_as if who.issuer else self.who[0] == who.tenant
+        return same and self.user == who.id
+
     @property
     def told(self) -> dict[str, Any]:
         """As a person or program is told of it: with values as they are shown, and until when

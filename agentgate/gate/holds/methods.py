@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from agentgate.decision.hold import Hold, State
 from agentgate.gate.core import Core
 from agentgate.gate.holds import answer
-from agentgate.gate.holds.inbox import waiting_for
+from agentgate.gate.holds.inbox import person_of, waiting_for
+from agentgate.gate.holds.memory import RememberedCall, forget, recall
 from agentgate.gate.holds.proof import Answering
 from agentgate.gate.open_run import prove_person
 from agentgate.identity.credential import OIDCToken
@@ -164,6 +165,55 @@ def reveal(
     """
     values: Mapping[str, str] = yield from _answered(self, hold_id, tenant, by, "reveal")
     return values
+
+
+def remembered(
+    self: HasCore, tenant: str, *, for_: User | OIDCToken
+) -> Generator[Step, Any, tuple[RememberedCall, ...]]:
+    """What a person's own yeses let later runs of theirs use again, the oldest first.
+
+    Args:
+        self: the gate.
+        tenant: exact tenant.
+        for_: the person: their own token, or a `User` that the host vouches for.
+
+    Raises:
+        CredentialRefused: the token proves nobody, or somebody who is revoked. NameRefused,
+            StoreUnavailable.
+    """
+    who: User = yield from person_of(self._core, for_)
+    found: list[RememberedCall] = yield from recall(
+        self._core.history, self._core.keys, tenant, who.id
+    )
+    return tuple([each for each in found if each.is_of(who)])
+
+
+def forget_own(
+    self: HasCore, tenant: str, ids: Collection[str], *, by: User | OIDCToken
+) -> Generator[Step, Any, int]:
+    """End what is remembered of a person. What they were asked before is not remembered,
+    either, whenever it is done.
+
+    Args:
+        self: the gate.
+        tenant: exact tenant.
+        ids: `RememberedCall.id` of each.
+        by: the person, as in `remembered`.
+
+    Returns:
+        How much of it was theirs, and is forgotten.
+
+    Raises:
+        As `remembered`. AuditUnavailable: it is forgotten, and on no record.
+    """
+    own = yield from remembered(self, tenant, for_=by)
+    places = [each.id for each in own if each.id in ids]
+    count: int = (
+        (yield from forget(self._core.history, tenant, own[0].user, places, own[0].user))
+        if places
+        else 0
+    )
+    return count
 
 
 def _answered(

@@ -45,7 +45,7 @@ from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Agent, User
 from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
-from agentgate.workflow.rule import CONFIRMED
+from agentgate.workflow.rule import BY_YES
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -328,15 +328,18 @@ def in_time(replayed: Callable[P, T]) -> Callable[P, T]:
 
 
 def unendorsed(workflow: Workflow) -> Workflow:
-    """The workflow in which a yes is one exact call, and names nothing: `confirmed` is no
-    origin, and `trust: confirmed` is `named`.
+    """The workflow in which a yes is one exact call: neither `confirmed` nor `remembered` is an
+    origin, `trust: confirmed` is `named`.
     """
     tools = {
         name: replace(
             tool,
             args={
                 n: replace(
-                    rule, sources=tuple([s for s in rule.sources if s.kind != CONFIRMED.kind])
+                    rule,
+                    sources=tuple(
+                        [s for s in rule.sources if s.kind not in {yes.kind for yes in BY_YES}]
+                    ),
                 )
                 for n, rule in tool.args.items()
             },

@@ -41,7 +41,7 @@ from agentgate.identity.credential import OIDCToken
 from agentgate.service.answer import answered, malformed
 from agentgate.service.pages import wording
 from agentgate.service.pages.rendering import HEADERS, page
-from agentgate.service.pages.session import Reader, passkeys_of, reader_of, sent
+from agentgate.service.pages.session import Reader, for_reader, passkeys_of, reader_of, sent
 from agentgate.service.pages.signing_in import posted
 from agentgate.service.reading import bearer, optional_text, text
 from agentgate.service.state import Service
@@ -61,13 +61,11 @@ _STATUS = {
 }
 
 
-async def waiting(request: Request, service: Service) -> Response:
+@for_reader
+async def waiting(request: Request, service: Service, reader: Reader) -> Response:
     """``GET /holds``: what waits for this person, a page of it (from the place ``after`` on),
     and what ended lately.
     """
-    reader = await _reader(request, service)
-    if reader is None:
-        return _sign_in(service)
     after = request.query_params.get("after", "")
     after = after if _PLACE.fullmatch(after) else ""
     core = service.gate.core
@@ -146,13 +144,11 @@ async def prove_bearer(request: Request, service: Service) -> User:
     return who
 
 
-async def show_next(request: Request, service: Service) -> Response:
+@for_reader
+async def show_next(_: Request, service: Service, reader: Reader) -> Response:
     """``GET /holds/next``: on to the hold with the earliest deadline, or to the list where none
     waits.
     """
-    reader = await _reader(request, service)
-    if reader is None:
-        return _sign_in(service)
     found = [
         await service.gate.drive(addressed(service.gate.core, tenant, user))
         for tenant, user in reader.people.items()
@@ -167,11 +163,9 @@ async def show_next(request: Request, service: Service) -> Response:
     )
 
 
-async def one(request: Request, service: Service) -> Response:
+@for_reader
+async def one(request: Request, service: Service, reader: Reader) -> Response:
     """``GET /holds/{hold}``: its question, and the buttons that answer it."""
-    reader = await _reader(request, service)
-    if reader is None:
-        return _sign_in(service)
     shown = await _one(service, reader, request.path_params["hold"])
     others = [
         each
@@ -183,11 +177,9 @@ async def one(request: Request, service: Service) -> Response:
     )
 
 
-async def of_run(request: Request, service: Service) -> Response:
+@for_reader
+async def of_run(request: Request, service: Service, reader: Reader) -> Response:
     """``GET /holds/{hold}/run``: up to ten that wait in its run, answered by one signature."""
-    reader = await _reader(request, service)
-    if reader is None:
-        return _sign_in(service)
     first = await _one(service, reader, request.path_params["hold"])
     found = (await _of_run(service, reader, first.hold))[:MOST]
     every = [await _one(service, reader, each.hold.id) for each in found]
@@ -303,12 +295,6 @@ def _answers(given: object) -> dict[str, Said]:
     return cast("dict[str, Said]", said)
 
 
-async def _reader(request: Request, service: Service) -> Reader | None:
-    passkeys_of(service)
-    found = sent(request, service)
-    return await reader_of(service, found)
-
-
 async def _signed_in(
     request: Request, service: Service, *required: str, optional: tuple[str, ...] = ()
 ) -> tuple[Reader, dict[str, Any]]:
@@ -327,10 +313,6 @@ async def _signed_in(
             "You are signed out. Load the page again and sign in; then answer once more.",
         )
     return reader, body
-
-
-def _sign_in(service: Service) -> Response:
-    return page("sign_in.html", origins=passkeys_of(service).origins)
 
 
 async def _one(service: Service, reader: Reader, hold_id: str) -> Addressed:

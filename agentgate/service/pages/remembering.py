@@ -14,27 +14,26 @@ from agentgate.errors import RequestRefused
 from agentgate.service.answer import answered, malformed
 from agentgate.service.pages.judging import prove_bearer
 from agentgate.service.pages.rendering import HEADERS, page
-from agentgate.service.pages.session import passkeys_of, reader_of, sent
+from agentgate.service.pages.session import Reader, for_reader, passkeys_of, reader_of, sent
 from agentgate.service.pages.signing_in import MAX_BODY, check_page
 from agentgate.service.reading import read_form
 from agentgate.service.state import Service
 
 
-async def show(request: Request, service: Service) -> Response:
+@for_reader
+async def show(_: Request, service: Service, reader: Reader) -> Response:
     """``GET /holds/remembered``: what is remembered of whoever is signed in."""
-    origins, reader = (
-        passkeys_of(service).origins,
-        await reader_of(service, sent(request, service)),
-    )
-    if reader is None:
-        return page("sign_in.html", origins=origins)
     found = [
         (tenant, each)
         for tenant, who in reader.people.items()
         for each in await service.gate.remembered(tenant, for_=who)
     ]
     answer = page(
-        "remembered.html", reader=reader, origins=origins, zone=reader.zone, found=found
+        "remembered.html",
+        reader=reader,
+        origins=passkeys_of(service).origins,
+        zone=reader.zone,
+        found=found,
     )
     answer.headers["Referrer-Policy"] = "same-origin"  # else the form would not tell its origin
     return answer

@@ -13,14 +13,16 @@ from __future__ import annotations
 import hmac
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import tzinfo
+from functools import wraps
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from agentgate.errors import RequestRefused
+from agentgate.service.pages.rendering import page
 from agentgate.service.state import Service
 from agentgate.stores import ops
 from agentgate.token.keys import KeyRing
@@ -156,6 +158,26 @@ async def reader_of(service: Service, found: tuple[str, int] | None) -> Reader |
         return None
     people = await people_of(service, *found)
     return Reader(people, found[0], passkeys_of(service).zone(found[0])) if people else None
+
+
+def for_reader(
+    shown: Callable[[Request, Service, Reader], Awaitable[Response]],
+) -> Callable[[Request, Service], Awaitable[Response]]:
+    """Decorates a page for whoever is signed in; others are shown the one on which they sign
+    in.
+    """
+
+    @wraps(shown)
+    async def show(request: Request, service: Service) -> Response:
+        passkeys = passkeys_of(service)
+        reader = await reader_of(service, sent(request, service))
+        return (
+            page("sign_in.html", origins=passkeys.origins)
+            if reader is None
+            else await shown(request, service, reader)
+        )
+
+    return show
 
 
 async def people_of(service: Service, credential: str, since: int) -> dict[str, User]:
