@@ -8,12 +8,13 @@ pages, or by their own token over HTTP.
 from __future__ import annotations
 
 import getpass
+from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
 from agentgate.audit import remembered
-from agentgate.cli.holds import Audit, Keys, open_desk
+from agentgate.cli.holds import Keys, open_desk
 from agentgate.cli.output import Json, StoreUrl, Tenant, fail, note, rows, say, say_json
 from agentgate.decision.question import moment
 from agentgate.gate.holds.memory import forget, recall
@@ -62,7 +63,11 @@ def list_(
 
 
 def forget_(
-    store: StoreUrl, tenant: Tenant, user: Whose, audit: Audit, ids: Ids = None
+    store: StoreUrl,
+    tenant: Tenant,
+    user: Whose,
+    audit: Annotated[Path, Option()],
+    ids: Ids = None,
 ) -> None:
     """Forget some of what is remembered of a user, or all. What they were asked before is not
     remembered, either.
