@@ -15,7 +15,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from agentgate import Agent, Deny, Gate, JWSAnswer, NotDone, StepUp, User
+from agentgate import Agent, Allow, Deny, Gate, JWSAnswer, NotDone, StepUp, User
 from agentgate.decision.versions import Versions
 from agentgate.diff import compare
 from agentgate.errors import WorkflowError
@@ -278,6 +278,72 @@ def test_a_run_that_recalled_it_before_mints_nothing_on_it_after(gate: Gate, mon
     assert forgotten
 
 
+@pytest.mark.parametrize("between", ["a loss", "another yes"])
+def test_what_a_read_rests_on_is_looked_at_again_when_it_is_minted(gate: Gate, monkeypatch: pytest.MonkeyPatch, between: str) -> None:
+    """A read that takes nothing is minted after a loss, too; and a yes to another call in that place is not what it was decided on."""
+    talk_of(gate).yes("people.get", email=ANN, result={})
+    store: Any = gate._store
+    client, key, call, done = store._client, ops.memory_key("acme", "lee"), store.call, []
+    (place,) = [each for each in client.hkeys(key) if each != b"forgotten"]
+    head = client.hget(key, place).split(b" ")
+
+    def changed(op: Any, deadline: float) -> Any:
+        if op.script == "mint" and not done:
+            done.append(op)
+            if between == "a loss":
+                client.hset("ag:{acme}:history", "lost", f"{'0' * 40}.1 9")
+            else:
+                client.hset(key, place, client.hget(key, place).replace(head[0], b"0" * 64))
+                client.hset(f"ag:{{acme}}:burns:{head[3].decode()}:done:{'0' * 64}", "done", "1")
+        return call(op, deadline)
+
+    monkeypatch.setattr(store, "call", changed)
+    assert talk_of(gate).asked("people.get", email=ANN)
+    assert done
+
+
+def test_a_call_that_is_minted_again_makes_its_time_no_longer(gate: Gate) -> None:
+    talk = talk_of(gate)
+    talk.yes("pay", done=False, amount=20, to=ANN)
+    assert isinstance(talk.run.authorize("pay", talk.args, tool_call_id="c1"), Allow)
+    store: Any = gate._store
+    before = store._client.hgetall(ops.memory_key("acme", "lee"))
+    time.sleep(0.01)
+    talk.run = gate.resume_run("acme", talk.run.id)
+    talk.redeem("pay", talk.run.authorize("pay", talk.args, tool_call_id="c1"), talk.args)
+    assert store._client.hgetall(ops.memory_key("acme", "lee")) == before
+    assert not asked(gate)
+
+
+def test_what_an_earlier_version_revoked_is_not_remembered(gate: Gate) -> None:
+    """It leaves no time behind, and what it revoked counts while it is revoked."""
+    talk_of(gate).yes("pay", amount=20, to=ANN)
+    store: Any = gate._store
+    store._client.set("ag:{acme}:revoked:workflow:shop.pay@1", "*")
+    assert own(gate) == ()
+
+
+def test_forgetting_counts_in_the_tenants_history(gate: Gate) -> None:
+    """So a store that went back to before it is noticed."""
+    talk_of(gate).yes("pay", amount=20, to=ANN)
+    store: Any = gate._store
+    before = int(store._client.hget("ag:{acme}:history", "count"))
+    gate.forget("acme", [each.id for each in own(gate)], by=LEE)
+    assert int(store._client.hget("ag:{acme}:history", "count")) == before + 1
+    (record,) = [each for each in refusals(gate) if each["type"] == "forgotten"]
+    assert (record["tenant"], record["user"], record["by"], record["count"]) == ("acme", "lee", "lee", 1)
+
+
+def test_only_the_same_person_sees_it(gate: Gate) -> None:
+    """Another spelling of an id has the same place to look, and another issuer the same id."""
+    talk_of(gate).yes("pay", amount=20, to=ANN)
+    assert len(own(gate)) == 1
+    assert gate.remembered("acme", for_=User("LEE", tenant="acme")) == ()
+    assert gate.remembered("acme", for_=User("lee", tenant="other")) == ()
+    assert gate.remembered("acme", for_=proven_as("https://a.example", "1")) == ()
+    assert len(gate.remembered("acme", for_=proven_user("lee", tenant="acme", groups=()))) == 1, "known by a passkey: by their id"
+
+
 def test_only_the_person_forgets_and_only_their_own(gate: Gate) -> None:
     talk_of(gate).yes("pay", amount=20, to=ANN)
     (one,) = own(gate)
@@ -331,6 +397,19 @@ def test_a_turn_that_takes_back_ends_it_in_that_run(gate: Gate) -> None:
     assert asked(gate, prompt="Please pay 20 to the winner, not to the old account"), "nor where the first words do"
 
 
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [(PROMPT, "If Kim agrees, pay 20 to the winner"), ("Maybe pay 20 to the winner", "Pay only after I come back")],
+)
+def test_an_intent_that_became_less_clear_ends_it_in_that_run(gate: Gate, first: str, then: str) -> None:
+    """No word says no; asked for again, it is as clear as it was."""
+    talk_of(gate).yes("pay", amount=20, to=ANN)
+    talk = talk_of(gate, prompt=first)
+    for turn in (PROMPT, then, PROMPT):
+        talk.run.add_turn(turn)
+    assert talk.asked("pay", amount=20, to=ANN)
+
+
 def test_limits_denials_and_other_rules_hold_as_they_do(tmp_path: Path) -> None:
     """A value of an attacker's that the user confirmed once by mistake is worth no more than the limits allow."""
     text = TEXT + "limits: [{count: pay, max: 2, per: agent, every: 1d}]\n"
@@ -366,6 +445,7 @@ def test_it_ends_after_its_time_and_by_what_the_workflow_says_now(gate: Gate, tm
     ago = 91 * 86400 * 1000
     store._client.hset(key, place, b" ".join([call, str(int(at) - ago).encode(), str(int(ends) - ago).encode(), rest]))
     assert asked(gate)
+    assert own(gate) == ()
     store._client.hset(key, place, b" ".join([call, str(int(at) - 60 * 86400 * 1000).encode(), ends, rest]))
     assert not asked(gate)
     core: Any = gate._core

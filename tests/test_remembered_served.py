@@ -20,13 +20,16 @@ from agentgate.cli.main import app
 from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.stores import ops
 from agentgate.token.keys import KeyRing
+from tests.abroad import PACKAGES
 from tests.approvers import Desk, Person, desk_of
 from tests.authority import Key, claims_of, lasting, web
+from tests.browser import browser
 from tests.served import Process
 from tests.served_notes import LOGIN, error_of
 from tests.servers import Server
 from tests.workflows import workflow_text
 
+AXE = PACKAGES / "axe-core" / "axe.min.js"
 WORKFLOW = workflow_text(
     "desk.files",
     tenants="[acme, other]",
@@ -222,3 +225,26 @@ def test_a_stranger_gates_keys_see_nothing_that_is_remembered(desk: Desk, lee: P
     paid(desk, lee, "ann@acme.example")
     KeyRing.open(tmp_path / "keys", "ES256")
     assert json.loads(command(desk, "list", "--json", "--keys", str(tmp_path / "keys")).output) == []
+
+
+@pytest.mark.parametrize(("width", "dark"), [(390, False), (1280, True)])
+def test_the_page_in_a_browser(place: Any, lee: Person, tmp_path: Path, width: int, dark: Any) -> None:
+    """It fits a phone, its button forgets by a plain form, and axe finds nothing serious."""
+    desk: Desk = place[0]
+    paid(desk, lee, "ann@acme.example")
+    with browser() as chromium, chromium.tab() as tab:
+        tab.send("Page.setBypassCSP", enabled=True)  # our policy runs no script but ours
+        tab.authenticator(desk.people["lee"])
+        tab.open(f"{desk.origin}/holds")
+        tab.click("[data-do=sign-in]")
+        tab.until("signed in as lee")
+        tab.open(f"{desk.origin}/holds/remembered")
+        tab.picture(tmp_path / f"remembered-{width}.png", width=width, dark=dark, height=844)
+        assert tab.run("document.documentElement.scrollWidth <= innerWidth")
+        if AXE.exists():
+            tab.run(AXE.read_text())
+            found = tab.run("axe.run().then(found => found.violations.map(each => [each.impact, each.id, each.nodes.map(n => n.html)]))")
+            assert [each for each in found if each[0] in {"serious", "critical"}] == []
+        tab.click("form button.refuse")
+        tab.until("Nothing is remembered of you")
+    assert asked(desk, "ann@acme.example")

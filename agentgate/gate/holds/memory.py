@@ -102,11 +102,7 @@ def add_memory(
         or not tool.remember.keys() & traced.unknown.keys()
     ):
         return state
-    if (
-        user is None
-        or not user.remembered_as
-        or core.readings.may_withdraw(case.workflow, state)
-    ):
+    if user is None or core.readings.may_withdraw(case.workflow, state):
         return state
     if (place := _place(case, user)) not in known:
         found: list[RememberedCall] = yield from recall(
