@@ -283,7 +283,8 @@ def test_what_a_read_rests_on_is_looked_at_again_when_it_is_minted(gate: Gate, m
     """A read that takes nothing is minted after a loss, too; and a yes to another call in that place is not what it was decided on."""
     talk_of(gate).yes("people.get", email=ANN, result={})
     store: Any = gate._store
-    client, key, call, done = store._client, ops.memory_key("acme", "lee"), store.call, []
+    client, key, call = store._client, ops.memory_key("acme", "lee"), store.call
+    done: list[Any] = []
     (place,) = [each for each in client.hkeys(key) if each != b"forgotten"]
     head = client.hget(key, place).split(b" ")
 

@@ -22,7 +22,7 @@ from agentgate.stores import open_store, ops, server_id
 from agentgate.stores.history import History
 from agentgate.token.dpop import DPoP
 from tests.servers import Server, as_tool_server, redis_binary, valkey_binary
-from tests.shop import BOSS, REFUND, WORKFLOW, looked_up, opened, reasons, run_of
+from tests.shop import BOSS, LEE, REFUND, WORKFLOW, looked_up, opened, reasons, run_of
 
 BIG = {**REFUND, "amount": "150.00"}
 EPOCH = "0" * 40 + ".1"
@@ -556,3 +556,35 @@ def test_a_record_with_another_kind_of_value_ends_reconciling_by_its_name(tmp_pa
         assert (done.exit_code, named in done.stderr) == (1, True), (done.output, done.exception)
     finally:
         server.stop()
+
+
+REMEMBERS = (
+    WORKFLOW.replace("    effect: read\n", "    effect: read\n    remember: {arg: order_id, for: 90d}\n")
+    .replace(
+        "{type: id, pattern: 'ORD-[0-9]{8}', from: [prompt]}", "{type: id, from: [prompt, confirmed, remembered], unknown_origin: confirm}"
+    )
+    .replace(
+        "step_up:\n",
+        "step_up:\n  - {id: which, for: orders.get, when: {order_id: {origin: unknown}}, approvers: {user: true}, timeout: 10m}\n",
+    )
+)
+
+
+def test_what_somebody_forgot_does_not_come_back_with_an_older_snapshot(tmp_path: Path) -> None:
+    shop, other = Shop(tmp_path, redis_binary(), REMEMBERS), {"order_id": "ORD-99999999"}
+    run = run_of(shop.gate)
+    held = run.authorize("orders.get", other, tool_call_id="look")
+    assert isinstance(held, StepUp)
+    shop.gate.release(held.hold.id, tenant="acme", by=LEE)
+    with run.perform("orders.get", other, tool_call_id="look"):
+        pass
+    (known,) = shop.gate.remembered("acme", for_=LEE)
+    assert isinstance(run_of(shop.gate).authorize("orders.get", other, tool_call_id="look"), Allow)
+    shop.lost(lambda: shop.gate.forget("acme", [known.id], by=LEE))
+    assert shop.gate.remembered("acme", for_=LEE) == ()
+    assert shop.opened().remembered("acme", for_=LEE) == (), "by its log another process knows of it"
+    assert isinstance(run_of(shop.gate).authorize("orders.get", other, tool_call_id="look"), StepUp)
+    code, ((found),) = shop.reconcile("gate")
+    assert (code, found["state"], found["missing"]) == (0, "reconciled", [])
+    assert shop.gate.remembered("acme", for_=LEE) == ()
+    shop.close()
