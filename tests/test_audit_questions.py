@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from agentgate import Agent, Allow, Gate, StepUp
 from agentgate.audit import FileAudit
-from agentgate.audit.questions import FIELDS, Wanted, answer_question, ask_log, find_records
+from agentgate.audit.questions import FIELDS, Wanted, answer_question, ask_log, find_rows, read_row
 from agentgate.audit.retention import compress_segment
 from agentgate.audit.verify import LogEvidence, LogFinding, LogVerdict, verify
 from agentgate.cli.main import app
@@ -269,7 +269,7 @@ def test_what_is_changed_after_it_was_verified_is_verified_again_and_named(tmp_p
 
     def ask(found: LogVerdict) -> list[str]:
         path.write_bytes(path.read_bytes().replace(b'"user":"lee"', b'"user":"eve"'))
-        return [record["user"] for record in find_records(found, Wanted({"type": "decision"}))]
+        return [record["user"] for record in map(read_row, find_rows(found, Wanted({"type": "decision"})))]
 
     whole, said = ask_log(look, ask, tmp_path / "cache")
     assert (said, [each.finding for each in whole.findings]) == (["eve"], [LogFinding.EDITED])
@@ -277,7 +277,7 @@ def test_what_is_changed_after_it_was_verified_is_verified_again_and_named(tmp_p
 
     def cut(found: LogVerdict) -> list[Any]:
         path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
-        return [*find_records(found, Wanted({}))]
+        return [*map(read_row, find_rows(found, Wanted({})))]
 
     with pytest.raises(AuditDamaged, match="expected those that were verified"):
         ask_log(look, cut, tmp_path / "cache")
@@ -309,6 +309,10 @@ def test_what_was_verified_holds_of_a_segment_that_is_compressed_but_not_of_more
     packed.write_bytes(whole)
     assert said() == (1, "verified")
     packed.write_bytes(whole[:-9])
+    assert said()[1].startswith("NOT WHOLE")
+    packed.write_bytes(gzip.compress(line + b"half a line"))  # as a killed process left it
+    assert [said(), said()] == [(1, "verified")] * 2
+    packed.write_bytes(gzip.compress(line + b"half a lin\n"))
     assert said()[1].startswith("NOT WHOLE")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ from agentgate.audit.schema import VERSION, find_wrong, record_fields, record_ty
 from agentgate.audit.segment import record_bytes
 from agentgate.diff import compare
 from agentgate.errors import KeyRefused, WorkflowError
+from agentgate.gate.core import _most_of
 from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
 from agentgate.redemption.verifier import RedeemedCall
 from agentgate.values.request import Posture
+from agentgate.workflow.rule import Rule
 from tests.authority import lasting
 from tests.shop import LEE, ORDER, WORKFLOW
 
@@ -311,3 +314,8 @@ def test_a_reviewer_is_told_what_is_recorded_in_full_from_now_on() -> None:
     found = compare(old, new)
     assert [*found.read_yourself] == ["tools.payments.refund.args.reason.record"]
     assert (found.wider, found.narrower) == ((), ())
+
+
+def test_what_the_version_in_force_calls_sensitive_is_not_recorded_in_full() -> None:
+    text = Rule("reason", 1, record="full", text=200)
+    assert (_most_of([text], 9000), _most_of([replace(text, sensitive=True)], 9000)) == (9000, 0)

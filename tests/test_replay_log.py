@@ -225,3 +225,19 @@ def test_what_is_recorded_in_full_changes_no_call(tmp_path: Path) -> None:
     for _, record in found:
         assert record is not None
         assert [*retrial_lines(decide_again([record], old, new), "7d")][1] == "of 0 of 1 calls it cannot be told: none"
+
+
+def test_a_call_that_was_repeated_counts_as_it_was_allowed(tmp_path: Path) -> None:
+    old, new = (load_text(each, "refund.yaml", {}, derive) for each in (WORKFLOW, text_of("fewer currencies")))
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "refund.yaml").write_text(WORKFLOW)
+    with opened(tmp_path) as gate:
+        run = run_of(gate)
+        for name, args in (("orders.get", ORDER), ("payments.refund", REFUND)):
+            answer = run.authorize(name, args, tool_call_id=name)
+            with run.redeem(answer.token, tool=name, args=args) as call:
+                call.record_result({"total": "39.90", "currency": "EUR", "customer": "cus_1"})
+        assert isinstance(run.authorize("payments.refund", REFUND, tool_call_id="payments.refund"), Deny)
+        records = list(gate._audit.records)
+    for each in (records, records[::-1]):
+        assert decide_again(each, old, new)["otherwise"] == {"payments.refund allow -> deny (args.currency)": 1}

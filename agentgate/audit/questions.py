@@ -87,15 +87,13 @@ def ask_log(
     Raises:
         AuditDamaged, OSError: it cannot be read, or changes again and again meanwhile.
     """
-    for left in (2, 1, 0):
+    for _ in range(2):
         found = log()
         try:
             return found, question(found)
         except AuditDamaged as error:
-            if not left:
-                raise
             drop_entries(cache, writer_of(Path(error.file)))
-    raise AssertionError
+    return (found := log()), question(found)
 
 
 def find_lines(wanted: Iterable[Words], each: Verified) -> Iterable[bytes]:
@@ -187,13 +185,10 @@ class Wanted(NamedTuple):
         )
 
 
-def find_records(log: LogVerdict, wanted: Wanted) -> Iterator[Record]:
-    """Those that are wanted, but no allowance that a refusal of its `jti` took back."""
-    return map(read_row, find_rows(log, wanted))
-
-
 def find_rows(log: LogVerdict, wanted: Wanted) -> Iterator[bytes]:
-    """The same as JSON, which takes a fifth of the memory."""
+    """What is wanted, but no allowance that a refusal of its `jti` took back; as JSON
+    (`read_row`), which takes a fifth of the memory.
+    """
     return read_calls(log, wanted, [wanted.words, _DENIED], orjson.dumps)
 
 
@@ -343,10 +338,9 @@ def _find_asked(asked: Mapping[str, Any], log: LogVerdict) -> list[Record]:
         {name: asked[name] for name in FIELDS}, asked["since"], asked["until"], asked["tenants"]
     )
     after = asked["after"]
+    found = map(read_row, find_rows(log, wanted))
     return nlargest(
-        PAGE,
-        (each for each in find_records(log, wanted) if not after or place_of(each) < after),
-        key=place_of,
+        PAGE, (each for each in found if not after or place_of(each) < after), key=place_of
     )
 
 

@@ -184,7 +184,9 @@ def _tell(found: LogVerdict) -> None:
     if any(each.torn for each in found.segments):
         note("A torn last line was never acknowledged: nothing was issued or run on it.")
     if not found.is_checked:
-        note("Not checked: what was cut off, forged or deleted (give --keys).")
+        note(
+            "Not checked: what was cut off, forged or deleted (give --keys; or no seal is here)."
+        )
     for each in found.segments:
         if each.unsealed:
             note(

@@ -26,9 +26,10 @@ from agentgate.audit.questions import (
     Wanted,
     ask_log,
     event,
-    find_records,
+    find_rows,
     find_story,
     read_moment,
+    read_row,
     time_of,
 )
 from agentgate.audit.seen import open_cache
@@ -149,7 +150,10 @@ def list_(
     with refusing():
         wanted = Wanted(equal, read_moment(since, 0.0), read_moment(until, inf))
         log, found = ask(
-            directory, keys, cache, lambda log: sorted(find_records(log, wanted), key=time_of)
+            directory,
+            keys,
+            cache,
+            lambda log: sorted(map(read_row, find_rows(log, wanted)), key=time_of),
         )
     if would:
         found = [

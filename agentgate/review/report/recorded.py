@@ -1,11 +1,11 @@
 """What another version of a workflow would have decided on recorded calls, as far as their
 records tell.
 
-Rules: each call by itself, after what happened before it, as it was decided last. What the
-version said where it observed goes first. Else it refuses for sure what it refuses by values
-that are on record; and each difference that hangs on what no record has (the user's words,
-results, people, limits, hidden values) leaves the answer open. Such calls are counted apart, by
-that difference; nothing is guessed.
+Rules: each call by itself, after what happened before it, as it was allowed, or else decided
+last. What the version said where it observed goes first. Else it refuses for sure what it
+refuses by values that are on record; and each difference that hangs on what no record has (the
+user's words, results, people, limits, hidden values) leaves the answer open. Such calls are
+counted apart, by that difference; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -51,15 +51,16 @@ def decide_again(records: Iterable[Record], old: Workflow, new: Workflow) -> dic
     than what came out.
     """
     diff = compare(old, new)
-    found = dict[str, tuple[float, str, str]]()
+    found = dict[str, tuple[tuple[bool, float], str, str]]()
     differing = [
         *((each.tool, each.field) for each in (*diff.wider, *diff.narrower)),
         *(("", path) for path in diff.read_yourself if not path.endswith(".record")),
     ]
     for record in (each for each in records if each.get("type") in ("decision", "observation")):
         call = f"{record.get('run')} {record.get('tool_call_id')}"
-        at = time_of(record)
         told = ("", "")
+        # a repetition of what was allowed decides nothing
+        at = record.get("decision") == "allow", time_of(record)
         try:
             fields = [
                 name
