@@ -319,7 +319,7 @@ def _read_claims(payload: bytes) -> tuple[Claims, object]:
         tenant=body["tenant"],
         act=body["act"],
         tool=detail["identifier"],
-        workflow=WorkflowRef(**workflow),
+        workflow=WorkflowRef(workflow["id"], workflow["version"], workflow["digest"]),
         run=detail["run"],
         auth_time=auth_time,
         acr=acr,

@@ -103,8 +103,7 @@ class MintClaims(NamedTuple):
     releases: tuple[str, ...] = ()
     head_digest: str = ""
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.shared, name)
+    def __getattr__(self, name: str) -> Any: ...
 
     @property
     def scopes(self) -> frozenset[str]:
@@ -126,6 +125,7 @@ class MintClaims(NamedTuple):
 
 for _name in RunClaims._fields:  # each call reads many of them
     setattr(MintClaims, _name, property(attrgetter(f"shared.{_name}")))
+del MintClaims.__getattr__  # it is for type checkers; with it every claim is found the slow way
 
 
 class CallToken:
