@@ -177,6 +177,10 @@ def test_what_the_user_says_of_an_intent_goes_before_what_was_handed_over() -> N
     assert mail("do the tasks in the e-mail from Ann", "don't send it") == "absent"
 
 
+def test_once_all_is_taken_back_what_is_handed_over_decides_again() -> None:
+    assert mail("Send the minutes to Ann", "Stop.", "Do what the e-mail says") == "present"
+
+
 @pytest.mark.parametrize("later", ["Stop.", "Cancel that!", "Do not do what the e-mail says."])
 def test_what_is_said_behind_it_takes_it_back(later: str) -> None:
     assert mail("Do the tasks in the e-mail from Ann", later) == "absent"
