@@ -60,7 +60,7 @@ class Limit:
 
     @property
     def bound(self) -> str:
-        """How much is left to whom, and in which window, in words."""
+        """How much at most, for whom, and in which window, in words."""
         most = self.maximum / 10_000 if self.argument else self.maximum
         window = "" if self.every is None else f" every {duration(self.every)}"
         return f"at most {most:g} per {self.per}{window}"
