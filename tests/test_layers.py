@@ -363,6 +363,12 @@ def test_a_command_is_imported_when_it_is_called():
     assert {name for name in found if name.startswith("agentgate.cli.")} == {"agentgate.cli.commands", "agentgate.cli.main"}
 
 
+@pytest.mark.parametrize("group", ["workflow", "keys", "root", "store", "calls", "holds"])
+def test_the_list_of_a_groups_commands_imports_none_of_them(group):
+    found = loaded(f"from agentgate.cli.main import app\napp(['{group}', '--help'], standalone_mode=False)")
+    assert {name for name in found if name.startswith("agentgate.cli.")} == {"agentgate.cli.commands", "agentgate.cli.main"}
+
+
 def builders(name: str, sources: dict[str, str]) -> dict[str, int]:
     """How often each module calls a class by this name."""
     counts = {

@@ -18,6 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 from typer.main import get_command
 
+from agentgate.errors import AgentGateError
 from agentgate.values.visible import visible
 
 ERROR = 1
@@ -92,10 +93,14 @@ class LazyCommands(TyperGroup):
 
     def invoke(self, *args: Any, **more: Any) -> Any:
         """See typer; a named error of a command is its message, and exit code 1."""
-        from agentgate.cli.output import refusing  # noqa: PLC0415 - a list of commands prints nothing by it
+        with _usage():
+            try:
+                return super().invoke(*args, **more)
+            except AgentGateError:
+                from agentgate.cli.output import refusing  # noqa: PLC0415 - a list of commands prints nothing by it
 
-        with _usage(), refusing():
-            return super().invoke(*args, **more)
+                with refusing():
+                    raise
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command; while help is formatted, only its help line."""
