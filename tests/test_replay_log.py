@@ -232,6 +232,7 @@ def test_a_call_that_was_repeated_counts_as_it_was_allowed(tmp_path: Path) -> No
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "refund.yaml").write_text(WORKFLOW)
     with opened(tmp_path) as gate:
+        log: Any = gate._audit
         run = run_of(gate)
         looked_up(run)
         answer = run.authorize("payments.refund", REFUND, tool_call_id="pay")
@@ -239,6 +240,6 @@ def test_a_call_that_was_repeated_counts_as_it_was_allowed(tmp_path: Path) -> No
         with run.redeem(answer.token, tool="payments.refund", args=REFUND):
             pass
         assert isinstance(run.authorize("payments.refund", REFUND, tool_call_id="pay"), Deny)
-        records = list(gate._audit.records)
+        records = list(log.records)
     for each in (records, records[::-1]):
         assert decide_again(each, old, new)["otherwise"] == {"payments.refund allow -> deny (args.currency)": 1}

@@ -74,7 +74,7 @@ def replay(
     found = _recorded(audit, keys, cache, wanted)
     newest = dict[object, Record]()  # of each version
     for record in map(read_row, found):
-        name = str(record["workflow"].get("digest"))
+        name = str(record["workflow"])
         newest[name] = max(record, newest.get(name, record), key=time_of)
     known = (
         version_of(each, workflows)
