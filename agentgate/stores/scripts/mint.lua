@@ -339,7 +339,7 @@ if memory then
   call('HSET', burns, digest .. ':remember', '1')
   local done, oldest, first = string.gsub(burns, '[^:]*$', 'done:' .. digest, 1), nil, math.huge
   call('HSET', done, 'at', digits(now))
-  call('PEXPIRE', done, digits(YEAR))
+  call('PEXPIRE', done, digits(span))
   if call('HLEN', memory) - call('HEXISTS', memory, 'forgotten') > 200 then
     local kept = call('HGETALL', memory)
     for i = 1, #kept, 2 do
