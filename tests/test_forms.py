@@ -294,8 +294,7 @@ def test_capitals_in_a_result_are_the_same_address(gate: Gate) -> None:
     token: Any = run.authorize("find", {"name": "Kim"}, tool_call_id="find").token
     with run.redeem(token, tool="find", args={"name": "Kim"}) as found:
         found.record_result([{"mail": "Kim@ACME.example"}, {"mail": "\u212aim@acme.example"}])
-    run.authorize("find", {"name": "Kim"}, tool_call_id="again")
-    (earlier,) = run._view.state.calls
+    (earlier,) = gate.resume_run(run.tenant, run.id).state.calls
     assert [row["mail"] for row in earlier.rows] == [KIM, "\u212aim@acme.example"]
 
 
