@@ -99,7 +99,7 @@ def evaluate(
     quiet()
     clock = Clock()
     tallies: Tallies = {kind: Tally() for kind in TARGETS} if deputy else {}
-    listed: list[Failed] = []
+    listed: list[Failed] | None = [] if failed else None
     try:
         schemas = read_tools(tools) if tools else {}
     except ValueError as error:
@@ -122,17 +122,10 @@ def evaluate(
             colour="yellow",
         )
         scores, bad = _replay_all(
-            gate,
-            clock,
-            episodes,
-            decisions,
-            tallies,
-            listed if failed else None,
-            opening,
-            schemas,
+            gate, clock, episodes, decisions, tallies, listed, opening, schemas
         )
     complain(*bad)
-    _tell(scores, tallies, listed if failed else None, as_json_=json_)
+    _tell(scores, tallies, listed, as_json_=json_)
     raise typer.Exit(1 if bad else 0)
 
 

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -130,26 +131,24 @@ def init(  # noqa: PLR0917 - a command's options, given by name
     _consent(yes=yes, make_key=make_key, found=signer is not None)
     if not signer:
         signer = own_signer(_new_key())
-    digest, (allowed, asked, refused) = _build(start, signer)
-    (lines, agent), file = paste(start, digest), directory / start.file
+    digest, proof = _build(start, signer)
     if as_json:
-        proof = {"allowed": allowed, "asked": asked, "refused": refused}
-        say_json(
-            {"root": digest, "workflow": str(file), **proof, "paste": lines, "agent": agent}
-        )
-        return
-    say(
-        "",
-        f"allowed  {allowed}",
-        *[f"asked    {asked}"] * bool(asked),
-        f"refused  {refused}",
-        "",
-    )
+        file = str(directory / start.file)
+        lines, agent = paste(start, digest)
+        say_json({"root": digest, "workflow": file, **proof, "paste": lines, "agent": agent})
+    else:
+        _tell_next(start, digest, proof)
+
+
+def _tell_next(start: Start, digest: str, proof: Mapping[str, str]) -> None:
+    """Print what was proved, the root, and what to do with them."""
+    say("", *(f"{answer:<7}  {call}" for answer, call in proof.items() if call), "")
     say(
         f"root     {digest}",
-        f"         pin it in your settings, not in {directory}: it is what a gate trusts",
+        f"         pin it in your settings, not in {start.directory}: it is what a gate trusts",
         "",
     )
+    lines, agent = paste(start, digest)
     say("Paste this, with something that your tool knows in both places of the example:", "")
     say(*lines)
     say("", "And for an agent (docs/langchain.md):", "")
@@ -158,8 +157,8 @@ def init(  # noqa: PLR0917 - a command's options, given by name
         "",
         "keys will hold the gate's private keys: keep it out of git.",
         "The index holds for seven days: agentgate workflow index renews it.",
-        f"Next: narrow {file} (agentgate workflow lint says where), then agentgate workflow "
-        f"approve {start.id}",
+        f"Next: narrow {start.directory / start.file} (agentgate workflow lint says where), "
+        f"then agentgate workflow approve {start.id}",
     )
 
 
@@ -286,9 +285,9 @@ def _new_key() -> Path:
     return file
 
 
-def _build(start: Start, signer: Signer) -> tuple[str, tuple[str, str, str]]:
+def _build(start: Start, signer: Signer) -> tuple[str, Mapping[str, str]]:
     """Make everything in a temporary directory, prove it with a gate, and only then copy it to
-    its place.
+    its place. Returns the root's digest, and each call by its answer.
     """
     directory = start.directory
     file = start.file
@@ -316,14 +315,14 @@ def _build(start: Start, signer: Signer) -> tuple[str, tuple[str, str, str]]:
             signer,
         )
         write_index(folder, signer, root=digest)
-        proof = _prove(start, digest, folder, Path(scratch))
+        calls = _prove(start, digest, folder, Path(scratch))
         try:
             shutil.copytree(folder, directory, dirs_exist_ok=True)
         except OSError as error:
             raise ConfigError(
                 "directory", f"{directory} ({error})", "a folder that can be written"
             ) from error
-    return digest, proof
+    return digest, dict(zip(("allowed", "asked", "refused"), calls, strict=True))
 
 
 def _prove(start: Start, digest: str, folder: Path, scratch: Path) -> tuple[str, str, str]:
@@ -344,20 +343,17 @@ def _prove(start: Start, digest: str, folder: Path, scratch: Path) -> tuple[str,
     ) as gate:
         [workflow] = gate.catalog
         user = User("you", tenant=tenant)
-        agent = Agent("assistant")
-        run = gate.open_run(
-            workflow.id, tenant=tenant, user=user, agent=agent, prompt=made.prompt
+        open_run = partial(gate.open_run, workflow.id, user=user, agent=Agent("assistant"))
+        run = open_run(tenant=tenant, prompt=made.prompt)
+        ask = partial(
+            run.authorize, tool.name, args, tool_call_id="example", definition=tool.definition
         )
-        answer = run.authorize(
-            tool.name, args, tool_call_id="example", definition=tool.definition
-        )
+        answer = ask()
         yes = ""
         if isinstance(answer, StepUp):
             gate.release(answer.hold.id, tenant=tenant, by=user)
             yes = ", after your yes"
-            answer = run.authorize(
-                tool.name, args, tool_call_id="example", definition=tool.definition
-            )
+            answer = ask()
         if not isinstance(answer, Allow):
             raise ConfigError(
                 "proof", "; ".join(map(str, answer.failures)), "the example call, minted"
@@ -365,9 +361,7 @@ def _prove(start: Start, digest: str, folder: Path, scratch: Path) -> tuple[str,
         with run.redeem(answer.token, tool=tool.name, args=args):
             allowed = f"{shown}  when the user says: {made.prompt}{yes}"
         asked = ""
-        other = gate.open_run(
-            workflow.id, tenant=tenant, user=user, agent=agent, prompt="Good morning"
-        )
+        other = open_run(tenant=tenant, prompt="Good morning")
         said = other.authorize(tool.name, args, definition=tool.definition)
         if isinstance(said, Deny):
             return (
@@ -378,9 +372,7 @@ def _prove(start: Start, digest: str, folder: Path, scratch: Path) -> tuple[str,
         if isinstance(said, StepUp) and said.failures:
             asked = f"the same when the user says: Good morning  ({_why(said.failures[0])})"
         try:
-            gate.open_run(
-                workflow.id, tenant=f"not-{tenant}", user=user, agent=agent, prompt=made.prompt
-            )
+            open_run(tenant=f"not-{tenant}", prompt=made.prompt)
         except RunRefused as refused:
             return allowed, asked, f"the same for another tenant  ({_why(refused.failures[0])})"
     raise ConfigError("proof", "a call for another tenant, allowed", "a refusal")
