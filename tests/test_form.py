@@ -18,7 +18,6 @@ LONG = {
     ("integrations.langchain.calls", "steps"): 91,
     ("integrations.langchain.tools", "_guarded_class"): 70,
     ("integrations.mcp.client", "call_tool"): 63,
-    ("loading.tools", "tools"): 62,
     ("review.check.advice", "_acting"): 62,
     ("review.draft.draft", "draft"): 72,
     ("review.draft.links", "_bounded"): 63,

@@ -47,19 +47,8 @@ def tools(site: Site) -> Mapping[str, Tool]:
     limits = clauses.limits(site)
     step_ups = clauses.step_ups(site)
     upstream = clauses.upstream(site)
-    for name, block in blocks.items():
-        at = places[name]
-        if name == ANY:
-            at.report_key(ANY, "another name (any means all tools in limits)")
-        _needs(site, block, at)
-        _titled(block, at)
-        _remembered(name, block, at)
-        _complete(block, at)
-        _origins_stated(site, name, block, at)
-        _trusted(site, name, block, rules[name], at)
-        _levels(rules[name], at)
-        if not site.definition.who.for_user:
-            _without_user(site, block, at)
+    for name in blocks:
+        _check_tool(site, name, rules[name], places[name])
     _reachable(site, rules, sequence)
     compiled = {}
     for name, block in blocks.items():
@@ -87,6 +76,22 @@ def tools(site: Site) -> Mapping[str, Tool]:
         )
         _answered(site, compiled[name], places[name])
     return share.mapping(compiled)
+
+
+def _check_tool(site: Site, name: str, rules: Mapping[str, Rule], at: Place) -> None:
+    """Report what one tool's block gets wrong."""
+    block = site.tools[name]
+    if name == ANY:
+        at.report_key(ANY, "another name (any means all tools in limits)")
+    _needs(site, block, at)
+    _titled(block, at)
+    _remembered(name, block, at)
+    _complete(block, at)
+    _origins_stated(site, name, block, at)
+    _trusted(site, name, block, rules, at)
+    _levels(rules, at)
+    if not site.definition.who.for_user:
+        _without_user(site, block, at)
 
 
 def _needs(site: Site, block: ToolBlock, at: Place) -> None:
