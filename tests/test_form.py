@@ -18,15 +18,6 @@ LONG = {
     ("integrations.langchain.calls", "steps"): 91,
     ("integrations.langchain.tools", "_guarded_class"): 70,
     ("integrations.mcp.client", "call_tool"): 63,
-    ("review.check.advice", "_acting"): 62,
-    ("review.draft.draft", "draft"): 72,
-    ("review.draft.links", "_bounded"): 63,
-    ("review.mutation.arguments", "argument"): 72,
-    ("review.mutation.arguments", "fact"): 94,
-    ("review.mutation.clauses", "intents"): 82,
-    ("review.mutation.clauses", "tools"): 81,
-    ("review.mutation.origins", "origins"): 71,
-    ("review.report.comparison", "told"): 61,
 }
 # Denser than that today, in the same way.
 DENSE = {"diff": 9.3, "intents": 8.9, "language": 9.2, "review.scenarios": 9.0}

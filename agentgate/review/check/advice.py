@@ -300,13 +300,8 @@ def _acting(workflow: Workflow, tool: Tool, rule: Rule, steered: dict[str, str])
         ]
         if led:
             chosen = _and(steered[source.tool] for source in led)
-            yield (
-                key,
-                (
-                    f"steerable: the model chooses {chosen}, and so what {_and(led)} "
-                    f"{'say' if len(led) > 1 else 'says'}"
-                ),
-            )
+            says = "say" if len(led) > 1 else "says"
+            yield key, f"steerable: the model chooses {chosen}, and so what {_and(led)} {says}"
     for handle, others in _untied(workflow, tool, rule):
         which = (
             f"{_and(others)}, which {'come' if len(others) > 1 else 'comes'} from {handle.tool}"

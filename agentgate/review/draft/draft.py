@@ -150,13 +150,10 @@ class Draft:
 
 def undecided(text: str) -> tuple[tuple[int, int, str], ...]:
     """Every ``# DECIDE:`` left in a workflow file, as (line, column, question), both from 1."""
-    marks = (
-        (number, line, _MARK.search(line)) for number, line in enumerate(text.split("\n"), 1)
-    )
     return tuple(
         (number, line.index("#", m.start()) + 1, visible(m[1]))
-        for number, line, m in marks
-        if m
+        for number, line in enumerate(text.split("\n"), 1)
+        if (m := _MARK.search(line))
     )
 
 
@@ -183,16 +180,7 @@ def draft(
 
     Raises ConfigError: no tool whose name a workflow can declare, or one name twice.
     """
-    named = [tool for tool in tools if _TOOL_NAME.fullmatch(tool.name) and tool.name != "any"]
-    left_out = tuple(visible(tool.name, 80) for tool in tools if tool not in named)
-    if not named:
-        wanted = "at least one tool named with ASCII letters, digits, '_', '.', ':', '/' or '-'"
-        raise ConfigError("tools", ", ".join(left_out) or "none", wanted)
-    names = [tool.name for tool in named]
-    if len(set(names)) != len(names):
-        raise ConfigError(
-            "tools", next(n for n in names if names.count(n) > 1), "each tool name once"
-        )
+    named, left_out = _split_by_name(tools)
     said = {
         "left_out": left_out,
         "id": id,
@@ -237,30 +225,37 @@ def draft(
                 for name in _decided_at(fields, tool)
             }
         if not failed.keys() - barred.keys():
-            raise ConfigError(
-                "tools",
-                ", ".join(names),
-                "tools that a workflow can describe (write it by hand: docs/workflows.md)",
-            )
+            wanted = "tools that a workflow can describe (write it by hand: docs/workflows.md)"
+            raise ConfigError("tools", ", ".join(tool.name for tool in named), wanted)
         barred |= failed
+
+
+def _split_by_name(
+    tools: Sequence[DeclaredTool],
+) -> tuple[list[DeclaredTool], tuple[str, ...]]:
+    """The tools whose names a workflow can declare, and the names of the others."""
+    named = [tool for tool in tools if _TOOL_NAME.fullmatch(tool.name) and tool.name != "any"]
+    left_out = tuple(visible(tool.name, 80) for tool in tools if tool not in named)
+    if not named:
+        wanted = "at least one tool named with ASCII letters, digits, '_', '.', ':', '/' or '-'"
+        raise ConfigError("tools", ", ".join(left_out) or "none", wanted)
+    names = [tool.name for tool in named]
+    if len(set(names)) != len(names):
+        raise ConfigError(
+            "tools", next(n for n in names if names.count(n) > 1), "each tool name once"
+        )
+    return named, left_out
 
 
 def _argument_at(field: str, tools: Sequence[DraftedTool]) -> _Place | None:
     """The argument, or the fact, that a problem's dotted path names."""
-    decided = ((tool.name, a.name) for tool in tools for a in tool.decided)
-    facts = ((tool.name, name) for tool in tools for name in tool.facts)
+    places = [("args", tool.name, a.name) for tool in tools for a in tool.decided]
+    places += [("facts", tool.name, name) for tool in tools for name in tool.facts]
     return next(
         (
-            place
-            for place in decided
-            if f"{field}.".startswith("tools.{}.args.{}.".format(*place))
-        ),
-        None,
-    ) or next(
-        (
-            place
-            for place in facts
-            if f"{field}.".startswith("tools.{}.facts.{}.".format(*place))
+            (tool, name)
+            for block, tool, name in places
+            if f"{field}.".startswith(f"tools.{tool}.{block}.{name}.")
         ),
         None,
     )
@@ -298,14 +293,13 @@ def _drafted(
         schemas = {leaf.name: leaf for leaf in leaves(tool.schema)}
         acting = origin.acting
         drafted = links[tool.name].args
-        for a in drafted if settle else ():
-            if schemas[a.name].plain and (tool.name, a.name) not in barred:
-                drafted = tuple(
-                    opened(a, schemas[a.name].schema, tool.schema, acting=acting)
-                    if b is a
-                    else b
-                    for b in drafted
-                )
+        if settle:
+            drafted = tuple(
+                opened(a, schemas[a.name].schema, tool.schema, acting=acting)
+                if schemas[a.name].plain and (tool.name, a.name) not in barred
+                else a
+                for a in drafted
+            )
         if not acting and tool.name in taken:
             drafted = tuple(map(stated, drafted))
         drafted = tuple(asked_about(a, origin.effect) for a in drafted)
@@ -448,16 +442,16 @@ def _vocabularies(tools: Sequence[DraftedTool]) -> dict[str, list[list[str]]]:
         else (other, longer)
         for name, phrase, other, longer in overlaps(spoken)
     }
-    made = {}
-    for name, groups in usually.items():
-        left = left_out | {(name, asked[name])}
-        made[name] = [
+    left_out |= {*asked.items()}
+    return {
+        name: [
             [asked[name]],
             *filter(
-                None, [[each for each in group if (name, each) not in left] for group in groups]
+                None, [[p for p in group if (name, p) not in left_out] for group in groups]
             ),
         ]
-    return made
+        for name, groups in usually.items()
+    }
 
 
 def _phrases(tool: DraftedTool, words: Sequence[Sequence[str]]) -> Iterator[str]:

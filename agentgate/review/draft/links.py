@@ -260,6 +260,18 @@ def _from(a: Argument, origin: Returned, fact: FoundFact) -> Argument | None:
     return replace(a, rule={**rule, "from": [*sources, source]}, note="")
 
 
+def _find_amount(origin: Returned) -> FoundFact | None:
+    """The amount that a read returned, a total before others."""
+    amounts = (
+        f
+        for f in origin.facts.values()
+        if not f.listed and f.type in NUMERIC and not AMOUNTS.isdisjoint(words_of(f.path))
+    )
+    return min(
+        amounts, key=lambda f: {"total", "amount"}.isdisjoint(words_of(f.path)), default=None
+    )
+
+
 def _bounded(
     tool: str, args: list[Argument], origin: Returned, *, settle: bool
 ) -> set[tuple[str, str]]:
@@ -276,18 +288,10 @@ def _bounded(
         ),
         None,
     )
-    amounts = sorted(
-        (
-            f
-            for f in origin.facts.values()
-            if not f.listed and f.type in NUMERIC and not AMOUNTS.isdisjoint(words_of(f.path))
-        ),
-        key=lambda f: not {"total", "amount"} & set(words_of(f.path)),
-    )
-    if at is None or not amounts or not (tie or about_it):
+    fact = _find_amount(origin)
+    if at is None or fact is None or not (tie or about_it):
         return set()
     a = args[at]
-    fact = amounts[0]
     source = f"{origin.tool}.{fact.name}"
     kind = fact.type
     found = {(origin.tool, fact.name)}

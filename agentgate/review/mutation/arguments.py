@@ -33,7 +33,7 @@ from agentgate.values.expression import Unreadable
 from agentgate.workflow.model import Intent, StepUpRule, Tool
 from agentgate.workflow.operators import as_sent, key_of
 from agentgate.workflow.page_size import counted
-from agentgate.workflow.rule import CONFIRMED, MODEL, PROMPT, Fact, Rule
+from agentgate.workflow.rule import CONFIRMED, MODEL, PROMPT, Fact, Rule, Source
 
 
 def placed(rule: Rule, values: Iterable[Any]) -> Iterator[Changes]:
@@ -52,7 +52,6 @@ def placed(rule: Rule, values: Iterable[Any]) -> Iterator[Changes]:
 def argument(basis: Basis, tool: Part, rule: Rule) -> Mutated:
     """Every mutant of an argument of a tool."""
     part = tool.inside(f"{tool.path}.args.{rule.name}", "args", rule)
-    arg = f"args.{rule.name}"
     if rule.type != "text":
         misses = placed(rule, (sent(rule, value) for value in malformed(rule.type)))
         yield part.mutant(
@@ -72,13 +71,13 @@ def argument(basis: Basis, tool: Part, rule: Rule) -> Mutated:
     if rule.max_items is not None:
         yield part.moved("max_items", f"too many {rule.name}", _too_many(rule))
     if rule.role:
-        full: list[Changes] = [{arg: sorted(rule.role_scopes)}]
-        full += [{arg: [scope]} for scope in rule.one_of or () if scope not in rule.role_scopes]
+        full: list[list[Any]] = [sorted(rule.role_scopes)]
+        full += [[scope] for scope in rule.one_of or () if scope not in rule.role_scopes]
         yield part.mutant(
             "narrower_than_role",
             "dropped",
             f"all of the role {rule.role}",
-            full,
+            [{f"args.{rule.name}": scopes} for scopes in full],
             role="",
             role_scopes=frozenset(),
         )
@@ -91,18 +90,7 @@ def argument(basis: Basis, tool: Part, rule: Rule) -> Mutated:
         yield part.mutant(
             "currency", "dropped", f"{rule.name} in another currency", foreign, currency=""
         )
-    if not rule.optional:
-        yield part.mutant(
-            "optional", "required -> optional", f"no {rule.name}", [{arg: None}], optional=True
-        )
-    elif not rule.nullable and not rule.name.endswith("[]"):
-        yield part.mutant(
-            "nullable",
-            "false -> true",
-            f"{rule.name} sent as null",
-            [{arg: None, "nulls": [rule.name]}],
-            nullable=True,
-        )
+    yield from _loosen_presence(part)
     if _may_be_page_size(tool.value, rule):
         name = f"a row that the user names, where the model chose {rule.name}"
         sized = _sized(basis, tool.value, rule)
@@ -122,6 +110,24 @@ def argument(basis: Basis, tool: Part, rule: Rule) -> Mutated:
         pin=("grants", "masked"),
         sensitive=False,
     )
+
+
+def _loosen_presence(part: Part) -> Mutated:
+    """An argument that may be left out, or be sent as null."""
+    rule: Rule = part.value
+    none = {f"args.{rule.name}": None}
+    if not rule.optional:
+        yield part.mutant(
+            "optional", "required -> optional", f"no {rule.name}", [none], optional=True
+        )
+    elif not rule.nullable and not rule.name.endswith("[]"):
+        yield part.mutant(
+            "nullable",
+            "false -> true",
+            f"{rule.name} sent as null",
+            [{**none, "nulls": [rule.name]}],
+            nullable=True,
+        )
 
 
 def _operators(basis: Basis, tool: Tool, part: Part) -> Mutated:
@@ -298,17 +304,15 @@ _UNSAID = {**SAMPLES, "text": "zzyzx", "money": "0.07", "number": "7", "integer"
 def fact(basis: Basis, tool: Part, declared: Fact) -> Mutated:
     """Every mutant of a fact; the calls that take it as an origin show them."""
     name = declared.name
-    part = replace(
-        tool.inside(f"{tool.path}.facts.{declared.name}", "facts", declared), tool=""
-    )
+    part = replace(tool.inside(f"{tool.path}.facts.{name}", "facts", declared), tool="")
     read: Tool = tool.value
-    every = [
+    takers = [
         (t, r, s)
         for t in basis.workflow.tools.values()
         for r in t.args.values()
         for s in r.sources
+        if (s.tool, s.field) == (read.name, name)
     ]
-    takers = [(t, r, s) for t, r, s in every if (s.tool, s.field) == (read.name, name)]
     if declared.pattern:
         tries = [
             {"call": t.name, f"args.{r.name}": value, f"origin.{r.name}": named(s)}
@@ -328,41 +332,7 @@ def fact(basis: Basis, tool: Part, declared: Fact) -> Mutated:
             f"implied: every argument of {read.name} must be named in the prompt anyway",
         )
     elif declared.named:
-        said = {t.name: long_words(basis.turns(t.name))[:3] for t, _, _ in takers}
-        unnamed = [
-            {
-                "call": t.name,
-                f"origin.{r.name}": named(s),
-                f"earlier.{read.name}.{a.name}": value,
-            }
-            for t, r, s in takers
-            for a in read.args.values()
-            for value in (
-                *islice(candidates(a), 3),
-                *(said[t.name] if a.type == "text" and a.prompted else ()),
-            )
-        ]
-        yield part.mutant(
-            "trust",
-            "named -> always",
-            f"{name} of a source that the user did not name",
-            unnamed,
-            named=False,
-            confirmed=False,
-        )
-        if (
-            not declared.confirmed
-            and declared.type in kind_of(CONFIRMED).types
-            and any(rule.user for rule in read.step_ups)
-        ):
-            yes = [{**way, f"yes.{read.name}": True} for way in unnamed]
-            yield part.mutant(
-                "trust",
-                "named -> confirmed",
-                f"{name} of a source that the user confirmed",
-                yes,
-                confirmed=True,
-            )
+        yield from _loosen_trust(basis, part, read, takers)
     rows = f"facts.{read.name}."
     if declared.named_by:
         unsaid = {
@@ -389,6 +359,44 @@ def fact(basis: Basis, tool: Part, declared: Fact) -> Mutated:
             f"{name} of a row that was not asked for",
             others,
             where=kept,
+        )
+
+
+def _loosen_trust(
+    basis: Basis, part: Part, read: Tool, takers: list[tuple[Tool, Rule, Source]]
+) -> Mutated:
+    """A fact that counts although the user did not name what its tool was asked for."""
+    declared: Fact = part.value
+    source = f"{declared.name} of a source that the user"
+    unnamed = [
+        {
+            "call": t.name,
+            f"origin.{r.name}": named(s),
+            f"earlier.{read.name}.{a.name}": value,
+        }
+        for t, r, s in takers
+        for a in read.args.values()
+        for value in (
+            *islice(candidates(a), 3),
+            *(long_words(basis.turns(t.name))[:3] if a.type == "text" and a.prompted else ()),
+        )
+    ]
+    yield part.mutant(
+        "trust",
+        "named -> always",
+        f"{source} did not name",
+        unnamed,
+        named=False,
+        confirmed=False,
+    )
+    if (
+        not declared.confirmed
+        and declared.type in kind_of(CONFIRMED).types
+        and any(rule.user for rule in read.step_ups)
+    ):
+        yes = [{**way, f"yes.{read.name}": True} for way in unnamed]
+        yield part.mutant(
+            "trust", "named -> confirmed", f"{source} confirmed", yes, confirmed=True
         )
 
 

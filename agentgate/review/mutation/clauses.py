@@ -6,7 +6,7 @@ What holds for every call: expiry, tenants, token; who calls for whom; when and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -81,10 +81,6 @@ def intents(basis: Basis, intent: Intent) -> Mutated:
     )
     named = f"It is about {' and '.join(texts_sent)}." if texts_sent else ""
 
-    def said(texts: Iterable[str], *first: str) -> list[Changes]:
-        """These turns, each behind the `first`."""
-        return [{"prompt": [*first, text] if first else text, **sent} for text in texts]
-
     unclear = _other(intent.unclear, asks)
     if intent.unclear == unclear:
         yield part.skipped(
@@ -107,9 +103,19 @@ def intents(basis: Basis, intent: Intent) -> Mutated:
     ):
         old = getattr(intent, key)
         if old != other:
-            tries = [way for first in ([], [base], [named]) for way in said(texts, *first)]
+            tries = [
+                {"prompt": [*first, text] if first else text, **sent}
+                for first in ([], [base], [named])
+                for text in texts
+            ]
             changed: dict[str, Any] = {key: other}
             yield part.mutant(key, f"{old} -> {other}", name, tries, **changed)
+    yield from _drop_counter_examples(basis, part, base, sent)
+
+
+def _drop_counter_examples(basis: Basis, part: Part, base: str, sent: Changes) -> Mutated:
+    """An intent without one counter-example; the user says it alone, or after the `base`."""
+    intent: Intent = part.value
     for text in intent.counter_examples:
         rest = tuple(each for each in intent.counter_examples if each != text)
         mutant = part.mutant(
@@ -121,7 +127,7 @@ def intents(basis: Basis, intent: Intent) -> Mutated:
             if len(
                 {
                     readings().intents(each, turns)[intent.name].presence
-                    for each in (w, mutant.workflow)
+                    for each in (basis.workflow, mutant.workflow)
                 }
             )
             > 1
@@ -146,18 +152,14 @@ def tools(basis: Basis, part: Part) -> Mutated:
     """What is said of one tool beside its arguments."""
     tool: Tool = part.value
     if not {ANY, NONE} & set(tool.needs):
-        intents = [
-            basis.workflow.intents[need]
-            for need in tool.needs
-            if need in basis.workflow.intents
-        ]
+        intents = basis.workflow.intents
         values = basis.scene(tool.name).values
         named = " and ".join(
             v for k, v in values.items() if k.startswith("args.") and type(v) is str
         )
         silent = [
             "Good morning",
-            *(text for intent in intents for text in intent.counter_examples),
+            *(text for need in tool.needs for text in intents[need].counter_examples),
             f"What about {named}?",
         ]
         yield part.mutant(
@@ -206,24 +208,28 @@ def tools(basis: Basis, part: Part) -> Mutated:
     for rule in tool.step_ups:
         yield from _step_up(basis, part, rule)
     if tool.upstream:
-        upstream = part.inside(f"upstream.{tool.name}", "upstream")
-        settings = tool.upstream.settings
-        yield upstream.mutant(
-            "broker",
+        yield from _drop_upstream(part.inside(f"upstream.{tool.name}", "upstream"))
+
+
+def _drop_upstream(part: Part) -> Mutated:
+    """A tool's upstream without its broker, or without one of its settings."""
+    yield part.mutant(
+        "broker",
+        "dropped",
+        f"no broker for {part.tool}",
+        [{"brokers": []}],
+        of=("Upstream", "broker"),
+    )
+    settings = part.value.settings
+    for setting in settings:
+        rest = {key: value for key, value in settings.items() if key != setting}
+        yield part.mutant(
+            setting,
             "dropped",
-            f"no broker for {tool.name}",
-            [{"brokers": []}],
-            of=("Upstream", "broker"),
+            f"the credential of {part.tool}",
+            pin=("grants", "upstream"),
+            settings=rest,
         )
-        for setting in settings:
-            rest = {key: value for key, value in settings.items() if key != setting}
-            yield upstream.mutant(
-                setting,
-                "dropped",
-                f"the credential of {tool.name}",
-                pin=("grants", "upstream"),
-                settings=rest,
-            )
 
 
 def _step_up(basis: Basis, tool: Part, rule: StepUpRule) -> Mutated:

@@ -76,36 +76,7 @@ def origins(basis: Basis, tool: Tool, part: Part) -> Mutated:
             first,
             named_first=False,
         )
-    if rule.entities is not None:
-        name = f"an address in {rule.name} that"
-        stray = [
-            {f"args.{rule.name}": {"note": text} if rule.type == "json" else text}
-            for text in _ADDRESSES.values()
-        ]
-        yield part.mutant("entities", "dropped", f"{name} nobody gave", stray, entities=None)
-        asks = answerable(tool, "origin", rule.name, inside=True)
-        if rule.unknown_origin == "deny" and asks is not None:
-            yield part.mutant(
-                "unknown_origin",
-                f"deny -> {asks}",
-                f"{name} nobody gave",
-                stray,
-                unknown_origin=asks,
-            )
-        if not {PROMPT, MODEL} & set(rule.entities):
-            turns = basis.turns(tool.name)
-            asked = [
-                {**way, "prompt": [*turns, address]}
-                for way, address in zip(stray, _ADDRESSES, strict=True)
-            ]
-            widened = (*rule.entities, PROMPT)
-            yield part.mutant(
-                "entities",
-                "may also be the prompt's",
-                f"{name} only the prompt names",
-                asked,
-                entities=widened,
-            )
+    yield from _widen_entities(basis, tool, part)
 
 
 def _sources(basis: Basis, tool: Tool, part: Part) -> Mutated:
@@ -155,6 +126,38 @@ def _sources(basis: Basis, tool: Tool, part: Part) -> Mutated:
             f"{rule.name} of unknown origin",
             elsewhere,
             unknown_origin=asks,
+        )
+
+
+def _widen_entities(basis: Basis, tool: Tool, part: Part) -> Mutated:
+    """The entities in a text: any, asked about, or the prompt's."""
+    rule: Rule = part.value
+    if rule.entities is None:
+        return
+    name = f"an address in {rule.name} that"
+    nobody = f"{name} nobody gave"
+    stray = [
+        {f"args.{rule.name}": {"note": text} if rule.type == "json" else text}
+        for text in _ADDRESSES.values()
+    ]
+    yield part.mutant("entities", "dropped", nobody, stray, entities=None)
+    asks = answerable(tool, "origin", rule.name, inside=True)
+    if rule.unknown_origin == "deny" and asks is not None:
+        yield part.mutant(
+            "unknown_origin", f"deny -> {asks}", nobody, stray, unknown_origin=asks
+        )
+    if not {PROMPT, MODEL} & set(rule.entities):
+        turns = basis.turns(tool.name)
+        asked = [
+            {**way, "prompt": [*turns, address]}
+            for way, address in zip(stray, _ADDRESSES, strict=True)
+        ]
+        yield part.mutant(
+            "entities",
+            "may also be the prompt's",
+            f"{name} only the prompt names",
+            asked,
+            entities=(*rule.entities, PROMPT),
         )
 
 

@@ -324,16 +324,15 @@ def told(
     if not left:
         raise ValueError("nothing to compare")
     was, now = (f"v{each.version}" if each else "nothing" for each in (before, after))
-    about = (
-        ("risk", left.risk),
-        ("tenants", ", ".join(left.tenants)),
-        ("last day", left.expires.isoformat()),
-    )
     report = Changes(
         left.id,
         was,
         now,
-        about=about,
+        about=(
+            ("risk", left.risk),
+            ("tenants", ", ".join(left.tenants)),
+            ("last day", left.expires.isoformat()),
+        ),
         signers=signers,
         lines=lines,
         engine=_ENGINE,
