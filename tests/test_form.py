@@ -12,7 +12,6 @@ MOST_TOKENS = 8.5  # on a line of code, on the average of a room
 # Longer than that today: each may only become shorter, and goes from here when it is.
 LONG = {
     ("audit.verify", "verify"): 61,
-    ("gate.explaining", "explained"): 64,
     ("gate.flow", "decided_on"): 66,
     ("integrations.asgi.sources", "__init__"): 64,
     ("integrations.langchain.calls", "steps"): 91,

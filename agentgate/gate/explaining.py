@@ -27,15 +27,16 @@ def explained(
     view: View, tool: str, made: Call | Deny | None, tool_call_id: str | None, verdicts: Any
 ) -> Flow:
     """The steps of `Run.explain`; `verdicts`: the module, imported before the deadline runs."""
+    core = view.core
     header = view.state.header
     known = view.refused.get(tool_call_id) if tool_call_id is not None else None
     # what the store, a person or the gate said of the call when it was refused here
     later: tuple[Failure, ...] = ()
-    if made is not None:
-        call = (
-            Call("(unreadable)", "(unreadable)", b"{}", {}) if isinstance(made, Deny) else made
-        )
-        later = made.failures if isinstance(made, Deny) else ()
+    if isinstance(made, Deny):
+        call = Call("(unreadable)", "(unreadable)", b"{}", {})
+        later = made.failures
+    elif made is not None:
+        call = made
     elif known is None or tool not in {"", known[0].tool}:
         raise ConfigError(
             "tool_call_id",
@@ -51,40 +52,34 @@ def explained(
             if f.reason in verdicts.LATER
             and (f.reason is not Reason.LIMIT or f.field == "limits")
         )
-    state: RunState = yield from read(view.core, header.tenant, header.id, view.state)
-    versions = view.core.in_force.known(state.header) or Versions(view.workflow)
-    around = (yield from surroundings(view.core, versions, state.header, call, None))()
+    state: RunState = yield from read(core, header.tenant, header.id, view.state)
+    versions = core.in_force.known(state.header) or Versions(view.workflow)
+    around = (yield from surroundings(core, versions, state.header, call, None))()
     if any(each.tools[call.tool].remember for each in versions.each if call.tool in each.tools):
         state = yield from add_memory(
-            view.core,
-            *judged(versions, state, call, around, view.core.readings.intents),
-            state,
-            {},
+            core, *judged(versions, state, call, around, core.readings.intents), state, {}
         )
     size = len(call.data) + sum(map(len, state.turns))
     explanation: Explanation = yield from apart(
         size, partial(verdicts.explain, versions.opened, state, call, around, later)
     )
     if versions.newer is not None and explanation.decision != "deny":
-        seen = under_newer(versions, versions.newer, state, view.core.readings.intents)
+        seen = under_newer(versions, versions.newer, state, core.readings.intents)
         explanation = yield from apart(
             size, partial(verdicts.explain, versions.newer, seen, call, around, later)
         )
+    notes = [*explanation.notes]
     if versions.newer is not None:
-        note = (
+        notes.append(
             f"the run was opened under version {versions.opened.version}, and version "
-            f"{versions.newer.version} is in force: both decide"
-        )
-        explanation = replace(
-            explanation,
-            notes=(*explanation.notes, f"{note}, and this is what {explanation.workflow} says"),
+            f"{versions.newer.version} is in force: both decide, and this is what "
+            f"{explanation.workflow} says"
         )
     latest = view.refused.get(call.id)
     if latest is not None and latest[0] == call and isinstance(latest[1], StepUp):
         hold = latest[1].hold
-        note = (
+        notes.append(
             f"hold {hold.id} for {', '.join(hold.rules)}, open until "
             f"{hold.expires_at:.0f} (POSIX seconds)"
         )
-        explanation = replace(explanation, notes=(*explanation.notes, note))
-    return explanation
+    return replace(explanation, notes=tuple(notes))
