@@ -44,6 +44,10 @@ class ArgumentSource:
     kind: Kind = str
 
 
+# of a place, each name there with its argument
+Places = dict[str, dict[str, tuple[str, ArgumentSource]]]
+
+
 def path(name: str | None = None, kind: Kind = str) -> ArgumentSource:
     """A ``{name}`` of the route's path."""
     return ArgumentSource("path", name, kind)
@@ -64,6 +68,31 @@ def body(name: str | None = None) -> ArgumentSource:
 def malformed(field: str, got: str, expected: str, status: int = 400) -> RequestRefused:
     """The request is no call."""
     return refuse_request(status, "invalid_request", field, visible(got)[:120], expected)
+
+
+def _by_place(args: Mapping[str, ArgumentSource]) -> Places:
+    """The arguments of a route by place, and by their names there."""
+    by: Places = {"path": {}, "query": {}, "body": {}}
+    for argument, source in args.items():
+        name = argument if source.name is None else source.name
+        if (
+            type(source) is not ArgumentSource
+            or source.place not in by
+            or source.kind not in {str, int, bool}
+        ):
+            raise ConfigError(
+                f"args.{argument}",
+                source,
+                "path(), query() or body(); a kind of str, int or bool",
+            )
+        if (
+            not _NAME(name)
+            or name in by[source.place]
+            or (source.place != "body" and name == _TOKEN)
+        ):
+            raise ConfigError(f"args.{argument}", name, "a name of its own in that place")
+        by[source.place][name] = (argument, source)
+    return by
 
 
 class RouteShape:
@@ -102,30 +131,7 @@ class RouteShape:
                 template,
                 "segments in characters that need no escape; {name} alone in its segment",
             )
-        self._by: dict[str, dict[str, tuple[str, ArgumentSource]]] = {
-            "path": {},
-            "query": {},
-            "body": {},
-        }
-        for argument, source in args.items():
-            name = argument if source.name is None else source.name
-            if (
-                type(source) is not ArgumentSource
-                or source.place not in self._by
-                or source.kind not in {str, int, bool}
-            ):
-                raise ConfigError(
-                    f"args.{argument}",
-                    source,
-                    "path(), query() or body(); a kind of str, int or bool",
-                )
-            if (
-                not _NAME(name)
-                or name in self._by[source.place]
-                or (source.place != "body" and name == _TOKEN)
-            ):
-                raise ConfigError(f"args.{argument}", name, "a name of its own in that place")
-            self._by[source.place][name] = (argument, source)
+        self._by = _by_place(args)
         if sorted(holes) != sorted(self._by["path"]):
             raise ConfigError(
                 "path",
@@ -196,30 +202,27 @@ class RouteShape:
         application is given.
         """
 
-        def texts(place: str) -> dict[str, str]:
-            held = {
+        def values(place: str) -> dict[str, Any]:
+            return {
                 name: args[argument]
                 for name, (argument, _) in self._by[place].items()
                 if argument in args
             }
+
+        def texts(place: str) -> dict[str, str]:
             return {
                 name: ("false", "true")[value] if type(value) is bool else str(value)
-                for name, value in held.items()
+                for name, value in values(place).items()
             }
 
         filled = texts("path")
         parts = [
             quote(filled[text], safe="") if hole else text for text, hole in self._segments
         ]
-        members = {
-            name: args[argument]
-            for name, (argument, _) in self._by["body"].items()
-            if argument in args
-        }
         return (
             "/" + "/".join(parts),
             urlencode(texts("query"), quote_via=quote),
-            canonical(members) if self.has_body else b"",
+            canonical(values("body")) if self.has_body else b"",
         )
 
 

@@ -120,6 +120,11 @@ INJECTED_FOR: ContextVar[str | None] = ContextVar("agentgate_injected_for", defa
 HOST: ContextVar[Host | None] = ContextVar("agentgate_host", default=None)
 
 
+def run_of(guard: Guard) -> Any:
+    """The run in which a guarded tool is called; None: there is none."""
+    return guard.run if guard.run is not None else RUN.get()
+
+
 def attempt_of(tool_call_id: str | None) -> tuple[str, int]:
     """The id under which a call is decided, and how often it was made again after it was held
     (`talking_on`).
@@ -229,14 +234,15 @@ def locked_steps(
     other resumes wait until it is over.
     """
     proposal = PROPOSAL.get()
-    run = guard.run if guard.run is not None else RUN.get()
+    run = run_of(guard)
+    call = steps(tool, guard, args, kwargs)
     declared = proposal.declared if proposal else None
     if not declared or declared.effect == "read" or not run.conversation:
-        return (yield from steps(tool, guard, args, kwargs))
+        return (yield from call)
     holder = name_invoke()
     with bind_fence(run.id, (yield Ask(run.take_lock, holder))):
         try:
-            return (yield from steps(tool, guard, args, kwargs))
+            return (yield from call)
         finally:
             yield Ask(run.give_lock, holder)
 
@@ -255,7 +261,7 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
     # (1) what the model may set, as canonical bytes; the tool will run from these
     if proposal.forged:
         return refused(Code.INVALID_ARGUMENTS, why=proposal.forged)
-    run = guard.run if guard.run is not None else RUN.get()
+    run = run_of(guard)
     if run is None:
         return refused(Code.NOT_PERMITTED, why=NO_RUN)
     framework = {n: v for n, v in kwargs.items() if n in guard.framework}

@@ -13,7 +13,7 @@ from typing import Any
 
 from langchain_core.tools import BaseTool
 
-from agentgate.integrations.langchain.calls import PROPOSAL, RUN, ProposedCall, adrive
+from agentgate.integrations.langchain.calls import PROPOSAL, ProposedCall, adrive, run_of
 from agentgate.integrations.langchain.guard import Guard
 from agentgate.integrations.langchain.held import HeldInThread, is_interrupt
 from agentgate.shell.twins import queue_for_thread
@@ -27,7 +27,7 @@ def queue_call(guard: Guard, tool: BaseTool) -> ProposedCall | None:
     step finds its own way.
     """
     proposal = PROPOSAL.get()
-    run = guard.run if guard.run is not None else RUN.get()
+    run = run_of(guard)
     if (
         run is None
         or not proposal

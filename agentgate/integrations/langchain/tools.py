@@ -48,6 +48,7 @@ from agentgate.integrations.langchain.calls import (
     drive,
     locked_steps,
     refusal_of,
+    run_of,
 )
 from agentgate.integrations.langchain.guard import Guard, Host, Injections
 from agentgate.integrations.langchain.one_thread import in_one_thread, queue_call
@@ -314,6 +315,35 @@ def _guarded_class(base: Any) -> type[BaseTool]:
 
         return await adrive(locked_steps(self, _guard_of(self), args, kwargs), execute)
 
+    @functools.wraps(base.get_input_schema)
+    def get_input_schema(self: Any, *args: Any, **kwargs: Any) -> Any:
+        schema = base.get_input_schema(self, *args, **kwargs)
+        return _guard_of(self).injections.witnessed(schema)
+
+    def __reduce_ex__(self: Any, protocol: Any) -> Any:  # noqa: ARG001, N807 - pickle names it
+        return _guarded_again, (_unguarded(self, base),)
+
+    namespace = {
+        "__module__": base.__module__,
+        "__doc__": base.__doc__,
+        "__annotations__": {"_agentgate": Any},
+        "_agentgate": PrivateAttr(default=None),
+        "_run": _method(_run),
+        "_arun": _method(_arun),
+        **_make_run_methods(base),
+        "get_input_schema": get_input_schema,
+        "__reduce_ex__": __reduce_ex__,
+        # StructuredTool and Tool run a sync function's whole `invoke` in a thread, where an
+        # AsyncRun cannot be awaited; BaseTool's own way sends only the function there.
+        "ainvoke": BaseTool.ainvoke,
+    }
+    made: type[BaseTool] = type(base)(base.__name__, (base,), namespace)
+    return made
+
+
+def _make_run_methods(base: Any) -> dict[str, property]:
+    """`run` and `arun`, which note what they receive before LangChain validates it."""
+
     @functools.wraps(base.run)
     def run(self: Any, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
         with _proposed(self, tool_input, kwargs) as (proposal, ready):
@@ -330,31 +360,7 @@ def _guarded_class(base: Any) -> type[BaseTool]:
             except (ValidationError, ValidationErrorV1) as error:
                 return _refuse_form(proposal, error)
 
-    @functools.wraps(base.get_input_schema)
-    def get_input_schema(self: Any, *args: Any, **kwargs: Any) -> Any:
-        schema = base.get_input_schema(self, *args, **kwargs)
-        return _guard_of(self).injections.witnessed(schema)
-
-    def __reduce_ex__(self: Any, protocol: Any) -> Any:  # noqa: ARG001, N807 - pickle names it
-        return _guarded_again, (_unguarded(self, base),)
-
-    namespace = {
-        "__module__": base.__module__,
-        "__doc__": base.__doc__,
-        "__annotations__": {"_agentgate": Any},
-        "_agentgate": PrivateAttr(default=None),
-        "_run": _method(_run),
-        "_arun": _method(_arun),
-        "run": _method(run),
-        "arun": _method(arun),
-        "get_input_schema": get_input_schema,
-        "__reduce_ex__": __reduce_ex__,
-        # StructuredTool and Tool run a sync function's whole `invoke` in a thread, where an
-        # AsyncRun cannot be awaited; BaseTool's own way sends only the function there.
-        "ainvoke": BaseTool.ainvoke,
-    }
-    made: type[BaseTool] = type(base)(base.__name__, (base,), namespace)
-    return made
+    return {"run": _method(run), "arun": _method(arun)}
 
 
 def _runs_in_thread(tool: Any, base_arun: Any) -> bool:
@@ -410,7 +416,7 @@ def _proposed(
     host = HOST.get()
     tool_call_id = kwargs.get("tool_call_id")
     trusted = tool_call_id is not None and INJECTED_FOR.get() == tool_call_id
-    run = guard.run if guard.run is not None else RUN.get()
+    run = run_of(guard)
     ours = host if host and host.run is run else None
     declared: Declared | None = None
     with suppress(RunRefused):  # `authorize` says why

@@ -359,15 +359,7 @@ class GatedClient:
             return _withheld(name, not_void)
         if holds_token(got, answer.secret):
             return _withheld(name, "the server's answer holds the call's token")
-        if isinstance(got, CallToolResult):
-            return of_server(got)
-        if not isinstance(got, Exception):
-            return _withheld(name, f"the server's answer is {type(got).__name__}, not a result")
-        if speaks_as_gate(str(got)):
-            return CallToolResult(
-                content=[TextContent(type="text", text=f"{BY_SERVER}{got}")], is_error=True
-            )
-        raise got
+        return _hand_on(name, got)
 
     async def _answer_to(self, name: str, args: CanonicalArguments, granted: Granted) -> Any:
         """What the server answers, or what the client raises."""
@@ -405,6 +397,19 @@ async def _void(tool: str, granted: Granted) -> str:
     except AgentGateError as error:
         return f"the call's token is not known to be void: {error}"
     return ""
+
+
+def _hand_on(tool: str, got: Any) -> CallToolResult:
+    """The server's result; or what the client raised, unless it speaks as the gate."""
+    if isinstance(got, CallToolResult):
+        return of_server(got)
+    if not isinstance(got, Exception):
+        return _withheld(tool, f"the server's answer is {type(got).__name__}, not a result")
+    if speaks_as_gate(str(got)):
+        return CallToolResult(
+            content=[TextContent(type="text", text=f"{BY_SERVER}{got}")], is_error=True
+        )
+    raise got
 
 
 def _withheld(tool: str, why: str) -> CallToolResult:
