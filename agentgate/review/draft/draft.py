@@ -116,8 +116,8 @@ class DraftedTool:
     def call(self) -> dict[str, Any]:
         """Arguments that the draft permits where the user said `spoken`."""
         args: dict[str, Any] = {}
-        for a in self.args:
-            if a.always and a.rule is not None and a.samples is not None:
+        for a in self.decided:
+            if a.always and a.samples is not None:
                 args = (
                     put_at(args, steps(a.name), a.samples[0])
                     if "." in a.name
@@ -128,10 +128,10 @@ class DraftedTool:
     @property
     def others(self) -> dict[str, Any]:
         """For each argument that must come from the prompt, another value of the same form."""
-        given = [a for a in self.args if a.always and a.spoken and "." not in a.name]
         return {
             a.name: a.samples[1]
-            for a in given
+            for a in self.args
+            if a.always and a.spoken and "." not in a.name
             if a.samples is not None and a.samples[1] is not None
         }
 

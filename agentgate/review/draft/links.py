@@ -279,7 +279,7 @@ def _bounded(
     that thing's id to that read.
     """
     tie = _tie(tool, args, origin)
-    about_it = bool(set(about(tool)) & set(about(origin.tool)))
+    about_it = set(about(tool)) & set(about(origin.tool))
     at = next(
         (
             i
