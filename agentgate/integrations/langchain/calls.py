@@ -155,7 +155,6 @@ class Execute:
 # step: a method of the gate or run, which does I/O; a blocking one is awaited in a thread, an
 # async one directly
 Ask = partial[Any]
-Refused = Callable[..., Any]  # the result of a refused call: its code, and why
 Steps = Generator[Ask | Execute | Wait, Any, Any]
 
 
@@ -216,8 +215,8 @@ def refusal(
     return (message, None) if response_format == "content_and_artifact" else message
 
 
-def refusal_of(proposal: ProposedCall) -> Refused:
-    """`refusal` of a proposed call."""
+def refusal_of(proposal: ProposedCall) -> partial[Any]:
+    """`refusal` of a proposed call, for its code and why."""
     tool = proposal.tool
     return partial(
         refusal,
@@ -273,15 +272,10 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         definition = guard.definition(tool)
     except CanonicalError as error:
         why = guard.arguments.unreadable(error)
-        return refused(
-            Code.INVALID_ARGUMENTS,
-            why=why,
-            run=run,
-            form=guard.form_of([error.field], tool, proposal.declared),
-        )
+        form = guard.form_of([error.field], tool, proposal.declared)
+        return refused(Code.INVALID_ARGUMENTS, why=why, run=run, form=form)
 
-    call = proposal.call
-    done, result = call.kept(tool.name, settled.decided.data)
+    done, result = proposal.call.kept(tool.name, settled.decided.data)
     if done:
         return result
 
@@ -299,18 +293,7 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         code = Code.UNAVAILABLE if error.code.http_status == 503 else Code.NOT_PERMITTED
         return refused(code, why=f"allowed, but its token was not redeemed: {error}", run=run)
     if isinstance(decision, StepUp):
-        _log.info(
-            "call_held",
-            tool=tool.name,
-            tool_call_id=call_id,
-            run=run.id,
-            hold=decision.hold.id,
-            rules=list(decision.hold.rules),
-        )
-        asking = ask_person(decision, run, tool.name, call)
-        if proposal.in_thread:
-            raise HeldInThread(asking)
-        yield from asking
+        yield from _hold(proposal, run, decision, call_id)
     if isinstance(decision, Deny) and not isinstance(decision, Unenforced):
         known = (
             run.workflow.tools.get(tool.name) if decision.code == Code.ALREADY_DONE else None
@@ -343,8 +326,25 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
             result = yield from _executed(execute, proposal)
         else:
             result = yield from _redeemed(proposal, decision, execute, refused)
-    call.keep(tool.name, settled.decided.data, result)
+    proposal.call.keep(tool.name, settled.decided.data, result)
     return result
+
+
+def _hold(proposal: ProposedCall, run: Any, decision: StepUp, call_id: str) -> Steps:
+    """Log a held call, and ask the person whom it waits for."""
+    tool = proposal.tool.name
+    _log.info(
+        "call_held",
+        tool=tool,
+        tool_call_id=call_id,
+        run=run.id,
+        hold=decision.hold.id,
+        rules=list(decision.hold.rules),
+    )
+    asking = ask_person(decision, run, tool, proposal.call)
+    if proposal.in_thread:
+        raise HeldInThread(asking)
+    yield from asking
 
 
 def _executed(execute: Execute, proposal: ProposedCall) -> Steps:
@@ -367,7 +367,7 @@ def _executed(execute: Execute, proposal: ProposedCall) -> Steps:
 
 
 def _redeemed(
-    proposal: ProposedCall, redeemed: Any, execute: Execute, refused: Refused
+    proposal: ProposedCall, redeemed: Any, execute: Execute, refused: partial[Any]
 ) -> Steps:
     """Run a redeemed call; record the facts of its result and its outcome."""
     leave = redeemed.__aexit__ if hasattr(redeemed, "__aexit__") else redeemed.__exit__

@@ -71,14 +71,9 @@ def _hints(tool: BaseTool) -> dict[str, Any]:
             typing.get_type_hints(function, include_extras=True) if function is not None else {}
         )
     schema: Any = None if isinstance(tool.args_schema, dict) else tool.get_input_schema()
-    return {
-        **hints,
-        **(
-            get_all_basemodel_annotations(schema)
-            if schema is not None and issubclass(schema, BaseModel)
-            else {}
-        ),
-    }
+    if schema is not None and issubclass(schema, BaseModel):
+        hints |= get_all_basemodel_annotations(schema)
+    return hints
 
 
 @value_class
