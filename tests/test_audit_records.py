@@ -19,6 +19,7 @@ from agentgate.audit import MemoryAudit
 from agentgate.audit.auditor import make_sealer, unseal_values
 from agentgate.audit.schema import VERSION, find_wrong, record_fields, record_types, schema_page
 from agentgate.audit.segment import record_bytes
+from agentgate.decision.versions import Versions
 from agentgate.diff import compare
 from agentgate.errors import KeyRefused, WorkflowError
 from agentgate.gate.core import _most_of
@@ -314,6 +315,24 @@ def test_a_reviewer_is_told_what_is_recorded_in_full_from_now_on() -> None:
     found = compare(old, new)
     assert [*found.read_yourself] == ["tools.payments.refund.args.reason.record"]
     assert (found.wider, found.narrower) == ((), ())
+
+
+def test_what_holds_or_is_in_a_sensitive_value_of_the_other_version_is_masked_too() -> None:
+    whole = "more: {type: json, text: 9000, from: [model], record: full, optional: true}"
+    inside = (
+        "more.pin: {type: id, from: [model], optional: true, sensitive: true}\n      more.day: {type: id, from: [model], optional: true}"
+    )
+    listed = inside.replace("more.", "more[].").replace("{type", "{max_items: 9, type")
+    one, *others = (load_text(FULL.replace(whole, each), "refund.yaml", {}, derive) for each in (whole, inside, listed))
+    for other in others:
+        for versions in (Versions(one, replace(other, version=2)), Versions(other, replace(one, version=2))):
+            rules = {name: rule for each in versions.each for name, rule in each.tools["payments.refund"].args.items()}
+            assert rules["more"].sensitive
+            assert not any(rule.sensitive for name, rule in rules.items() if name.endswith("day"))
+    closed = load_text(FULL.replace(whole, whole.replace("record: full", "sensitive: true")), "refund.yaml", {}, derive)
+    masked = Versions(others[0], replace(closed, version=2)).opened.tools["payments.refund"].args
+    assert masked["more.day"].sensitive
+    assert not masked["reason"].sensitive
 
 
 def test_what_the_version_in_force_calls_sensitive_is_not_recorded_in_full() -> None:

@@ -215,12 +215,20 @@ def _masked(one: Workflow, other: Workflow) -> Workflow:
 
 
 def _masked_tool(one: Tool, other: Tool) -> Tool:
-    secret = {name for name, rule in other.args.items() if rule.sensitive}
+    secret = [name for name, rule in other.args.items() if rule.sensitive]
     args = {
-        name: replace(rule, sensitive=rule.sensitive or name in secret)
+        name: replace(
+            rule, sensitive=rule.sensitive or any(_overlap(name, each) for each in secret)
+        )
         for name, rule in one.args.items()
     }
     return replace(one, args=MappingProxyType(args))
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether one of two arguments is the other, or inside it."""
+    short, long = sorted((one, other), key=len)
+    return long == short or long.startswith((f"{short}.", f"{short}["))
 
 
 def _tool(one: Tool, other: Tool, version: int) -> Tool:
