@@ -479,6 +479,19 @@ def test_whoever_writes_the_store_makes_nothing_remembered(gate: Gate) -> None:
     assert asked(gate), "another call"
 
 
+def test_a_later_time_in_the_store_makes_nothing_younger(gate: Gate) -> None:
+    """When it was minted is sealed, too: else it would never end."""
+    talk_of(gate).yes("pay", amount=20, to=ANN)
+    store: Any = gate._store
+    key = ops.memory_key("acme", "lee")
+    (place,) = [each for each in store._client.hkeys(key) if each != b"forgotten"]
+    call, at, ends, rest = store._client.hget(key, place).split(b" ", 3)
+    times = [str(int(each) + 400 * 86400 * 1000).encode() for each in (at, ends)]
+    store._client.hset(key, place, b" ".join([call, *times, rest]))
+    (one,) = own(gate)
+    assert one.since <= time.time()
+
+
 def test_a_question_that_somebody_wrote_into_the_store_is_not_remembered(gate: Gate) -> None:
     talk = talk_of(gate)
     held = talk.ask("pay", amount=20, to=ANN)

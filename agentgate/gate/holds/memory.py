@@ -154,6 +154,7 @@ def memory_of(
     args = flat(case.workflow.tools[call.tool], call.args)
     workflow = ops.workflow_subject(header.workflow, header.version)
     said = {
+        "since": round(time.time(), 3),
         "user": user.id,
         "who": list(user.remembered_as),
         "workflow": workflow,
@@ -215,7 +216,9 @@ def recall(
             if keys is None or hmac.compare_digest(
                 _seal(keys, tenant, place, made, body), seal
             ):
-                found.append(RememberedCall(id=place, call=made, since=since, **body["said"]))
+                said = body["said"]
+                said["since"] = min(since, said["since"])  # only what is sealed makes it young
+                found.append(RememberedCall(id=place, call=made, **said))
         except (KeyError, TypeError, ValueError):
             continue
     return sorted(found, key=attrgetter("since", "id"))
