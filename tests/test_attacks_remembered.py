@@ -398,6 +398,23 @@ def test_a_turn_that_takes_back_ends_it_in_that_run(gate: Gate) -> None:
     assert asked(gate, prompt="Please pay 20 to the winner, not to the old account"), "nor where the first words do"
 
 
+def test_a_no_that_is_no_longer_known_counts_on_in_its_conversation(gate: Gate) -> None:
+    """Of an earlier run only the newest turns are."""
+    talk_of(gate).yes("pay", amount=20, to=ANN)
+
+    def go_on(prompt: str) -> Talk:
+        return Talk(gate, gate.open_run("shop.pay", tenant="acme", user=LEE, agent=Agent("bot"), prompt=prompt, conversation="c", ttl=3))
+
+    talk = go_on("Please pay 20 to the winner, not to the old account")
+    for successions in (1, 2):
+        for _ in range(50):
+            talk.run.add_turn(PROMPT)
+        time.sleep(max(0, talk.run.header.expires_at - 0.2 - time.time()))
+        talk = go_on(PROMPT)
+        assert (talk.run.header.succession, {*talk.run.state.stored}) == (successions, {PROMPT})
+        assert talk.asked("pay", amount=20 + successions, to=ANN)
+
+
 @pytest.mark.parametrize(
     ("first", "then"),
     [(PROMPT, "If Kim agrees, pay 20 to the winner"), ("Maybe pay 20 to the winner", "Pay only after I come back")],

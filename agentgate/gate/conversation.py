@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 
 from agentgate.gate.core import Core, refuse_run, subjects_of
 from agentgate.gate.state import header_bytes
 from agentgate.gate.turns import MAX_SAID, MAX_TURNS, refused_input, takes_back_in
 from agentgate.identity.proven import Proven
 from agentgate.language.turn import MAX_TURN
+from agentgate.shell.readers import apart
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical, digest
@@ -111,8 +113,12 @@ def succeed(core: Core, known: RunState, header: Header, text: str, stored: str)
         *known.header.earlier,
         *[known.header.day] * (len(known.stored) - len(known.header.earlier)),
     )
+    said_no = partial(core.readings.may_say_no, known)
     following = replace(
-        header, succession=known.header.succession + 1, earlier=days[len(days) - len(carried) :]
+        header,
+        succession=known.header.succession + 1,
+        earlier=days[len(days) - len(carried) :],
+        said_no=(yield from apart(sum(map(len, known.stored)), said_no)),
     )
     answer = yield ops.succeed_run(
         *(header.tenant, header.id, header_bytes(following), (*carried, stored)),

@@ -46,6 +46,7 @@ _OPTIONAL: Mapping[str, type] = {
     **dict.fromkeys(("host", "client", "conversation"), str),
     "succession": int,
     "earlier": tuple,
+    "said_no": bool,
 }
 
 
@@ -237,12 +238,19 @@ class Readings:
         """Whether a turn of the conversation took something back, or may have: then nothing
         counts for it that is remembered.
         """
+        return self.may_say_no(state) or self.ended(
+            workflow, state.turns, state.doubts, state.header.reader, 1
+        )
+
+    def may_say_no(self, state: RunState) -> bool:
+        """Whether a turn of the conversation said no to anything, or may have; also one that is
+        no longer known.
+        """
         turns, doubts = turns_behind(
             state.stored[: len(state.header.earlier)], state.turns, state.doubts
         )
-        if any(map(self._denies, (*turns, *[words for _, words in doubts]))):
-            return True
-        return self.ended(workflow, state.turns, state.doubts, state.header.reader, 1)
+        said = (*turns, *[words for _, words in doubts])
+        return state.header.said_no or any(map(self._denies, said))
 
     def _denies(self, words: str) -> bool:
         """Whether words say no to anything; those that cannot be read do."""

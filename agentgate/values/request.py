@@ -233,6 +233,7 @@ class Header:
         conversation: the host's own id for it; empty: the run belongs to none.
         succession: how many runs of the conversation came before.
         earlier: of each stored turn that comes from these, the day on which it was said.
+        said_no: in an earlier run of the conversation the user said no to anything, or may have.
         held_until: POSIX seconds up to which a call that was held may run though the run is
             over; 0: nobody came back for one.
         memo: what was found of the other fields, which never change; empty in every new header.
@@ -255,6 +256,7 @@ class Header:
     conversation: str = ""
     succession: int = 0
     earlier: tuple[str, ...] = ()
+    said_no: bool = False
     held_until: float = 0.0
     memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
