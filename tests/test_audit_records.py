@@ -294,6 +294,21 @@ def test_text_is_on_record_where_the_file_says_so(tmp_path: Path, *, sealed: boo
                 assert unseal_values(record["sealed"], private) == values
 
 
+@pytest.mark.parametrize("depth", range(28, 32))
+def test_a_refusal_is_on_record_however_deep_what_it_shows(tmp_path: Path, depth: int) -> None:
+    """A call may be as deep as anything with a canonical form; in its record it lies deeper."""
+    (tmp_path / "refund.yaml").write_text(FULL)
+    more: Any = "x"
+    for _ in range(depth):
+        more = [more]
+    with Gate.open_unsafe_unapproved(tmp_path, issuer="https://gate.example", audit="memory://", clock=lambda: NOW) as gate:
+        run = gate.open_run("shop.refund", tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
+        answer = run.authorize("payments.refund", {**REFUND, "reason": "r", "more": more}, tool_call_id="deep")
+        assert isinstance(answer, Deny)
+        record = records(gate)[-1]
+    assert (record["type"], record["tool_call_id"], "more" in record["args"]) == ("decision", "deep", depth < 30)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "got"),
     [

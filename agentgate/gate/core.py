@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from agentgate.decision.case import Case
 from agentgate.decision.checks import describe
 from agentgate.decision.versions import Versions
-from agentgate.errors import NameRefused
+from agentgate.errors import CanonicalError, NameRefused
 from agentgate.explain.evidence import origin_names
 from agentgate.explain.listing import AT_MINT, Condition, conditions, matching
 from agentgate.gate.call_context import Sources
@@ -510,7 +510,10 @@ def _fits(value: object, most: int) -> bool:
     # no character is longer than \\u0000
     if type(value) is str and len(value) < most // 6 and "{" not in value:
         return True
-    data = canonical(value)
+    try:
+        data = canonical([[[value]]])[3:-3]  # as deep as in the record, which must not fail
+    except CanonicalError:
+        return False
     return len(data) <= most and (most > _SHOWN or b"{" not in data)
 
 
