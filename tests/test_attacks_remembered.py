@@ -130,6 +130,30 @@ def test_each_subject_of_each_issuer_has_a_memory_of_their_own(gate: Gate, names
     assert Talk(gate, run_as(gate, again)).asked("pay", amount=20, to=ANN) == (again.remembered_as != first.remembered_as)
 
 
+def test_whoever_signs_in_under_another_spelling_sees_and_forgets_what_counts_for_them(gate: Gate) -> None:
+    """An issuer that writes an address in another way today would hide it, and it counted on."""
+    user = proven_as("https://a.example", "1")
+    talk = Talk(gate, run_as(gate, user))
+    held = talk.ask("pay", amount=20, to=ANN)
+    gate.release(held.hold.id, tenant="acme", by=yes_of(gate, held.hold))
+    talk.redeem("pay", talk.run.authorize("pay", talk.args, tool_call_id="c1"), talk.args)
+    again = proven_as("https://a.example", "1")
+    object.__setattr__(again, "id", "Lee")
+    assert not Talk(gate, run_as(gate, again)).asked("pay", amount=20, to=ANN)
+    (one,) = own(gate, again)
+    assert own(gate, proven_as("https://b.example", "1")) == ()
+    assert own(gate, User("kim", tenant="acme")) == ()
+    assert gate.forget("acme", [one.id], by=again) == 1
+    assert Talk(gate, run_as(gate, user)).asked("pay", amount=20, to=ANN)
+
+
+def test_what_was_copied_to_another_person_is_not_theirs_to_see(gate: Gate) -> None:
+    talk_of(gate).yes("pay", amount=20, to=ANN)
+    client = gate._store._client  # type: ignore[attr-defined]
+    client.copy(ops.memory_key("acme", "lee"), ops.memory_key("acme", "kim"))
+    assert own(gate, User("kim", tenant="acme")) == ()
+
+
 def test_the_hosts_word_for_an_answer_is_not_remembered_of_who_is_proven(gate: Gate) -> None:
     user = proven_as("https://a.example", "1")
     Talk(gate, run_as(gate, user)).yes("pay", amount=20, to=ANN)

@@ -61,11 +61,12 @@ class RememberedCall:
     spans: Mapping[str, int]
 
     def is_of(self, who: User) -> bool:
-        """Whether it is this person's; without an issuer their id counts, as in an answer to a
-        hold.
+        """Whether it is this person's, whatever their issuer calls them today; without an issuer
+        their id counts, as in an answer to a hold.
         """
-        same = tuple(self.who) == who.remembered_as if who.issuer else self.who[0] == who.tenant
-        return same and self.user == who.id
+        if who.issuer:
+            return tuple(self.who) == who.remembered_as
+        return (self.who[0], self.user) == (who.tenant, who.id)
 
     @property
     def told(self) -> dict[str, Any]:
