@@ -520,6 +520,19 @@ def test_whoever_writes_the_store_makes_nothing_remembered(gate: Gate) -> None:
     assert asked(gate), "another call"
 
 
+@pytest.mark.parametrize("body", ["{broken", "{}", '{"stops":[]}', '{"stops":[{}]}', "7", '{"stops":["user:lee"],"seal":7}'])
+def test_what_cannot_be_read_hides_nothing_else_and_keeps_nobody_from_forgetting(gate: Gate, body: str) -> None:
+    talk_of(gate).yes("pay", amount=20, to=ANN)
+    client, key = gate._store._client, ops.memory_key("acme", "lee")  # type: ignore[attr-defined]
+    (place,) = [each for each in client.hkeys(key) if each != b"forgotten"]
+    head = client.hget(key, place).split(b" ", 4)[:4]
+    client.hset(key, "f" * 64, b" ".join([*head, body.encode()]))
+    (one,) = own(gate)
+    client.hset(key, place, b" ".join([*head, body.encode()]))
+    assert asked(gate)
+    assert gate.forget("acme", [one.id], by=LEE) == 0
+
+
 def test_a_later_time_in_the_store_makes_nothing_younger(gate: Gate) -> None:
     """When it was minted is sealed, too: else it would never end."""
     talk_of(gate).yes("pay", amount=20, to=ANN)

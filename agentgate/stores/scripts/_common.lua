@@ -268,7 +268,10 @@ end
 -- What is remembered in one place: call, when, what it says; nil: nothing that counts. It does where the call was done.
 local function standing_memory(start, text)
   local call, at, ends, audience, body = string.match(text or '', '^(%x+) (%d+) (%d+) (%x+) (.+)$')
-  if not call or tonumber(ends) <= now_ms() or ended_since(start, cjson.decode(body).stops, tonumber(at)) then
+  local _, ended = pcall(function()
+    return tonumber(ends) <= now_ms() or ended_since(start, cjson.decode(body).stops, tonumber(at))
+  end)
+  if ended then -- or cannot be read
     return nil
   end
   return redis.call('HGET', start .. 'burns:' .. audience .. ':done:' .. call, 'done') == '1' and {call, at, body} or nil
