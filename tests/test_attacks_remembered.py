@@ -422,6 +422,19 @@ def test_a_turn_that_takes_back_ends_it_in_that_run(gate: Gate) -> None:
     assert asked(gate, prompt="Please pay 20 to the winner, not to the old account"), "nor where the first words do"
 
 
+@pytest.mark.parametrize("words", ["No, not the usual one", "not to the old account"])
+def test_a_no_that_may_be_the_users_ends_it_before_anything_was_asked_for(gate: Gate, words: str) -> None:
+    talk_of(gate).yes("pay", amount=20, to=ANN)
+    talk = talk_of(gate, prompt="Hello there")
+    talk.run.add_doubt(words)
+    talk.run.add_doubt(words)
+    talk.run.add_turn(PROMPT)
+    assert talk.run.intents["pay"].presence == "present"
+    assert len(talk.run.state.doubts) == 1, "it is known"
+    assert talk.asked("pay", amount=20, to=ANN)
+    assert not asked(gate)
+
+
 def test_a_no_that_is_no_longer_known_counts_on_in_its_conversation(gate: Gate) -> None:
     """Of an earlier run only the newest turns are."""
     talk_of(gate).yes("pay", amount=20, to=ANN)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date
 
 from agentgate.decision.versions import under
@@ -201,6 +202,7 @@ def _lessens(core: Core, state: RunState, doubts: Doubts) -> Flow:
     header = state.header
     turns = state.turns
     before = state.stored[: len(state.header.earlier)]
+    remembers = any(tool.remember for each in versions.each for tool in each.tools.values())
 
     def left(doubts: Doubts) -> list[object]:
         named = prompt_of(readings, header, before, turns, doubts)
@@ -214,6 +216,7 @@ def _lessens(core: Core, state: RunState, doubts: Doubts) -> Flow:
             named.amounts,
             named.named,
             [answer.presence for intents in told for answer in intents.values()],
+            remembers and readings.may_say_no(replace(state, doubts=doubts)),
         ]
 
     return (
