@@ -13,7 +13,6 @@ MOST_TOKENS = 8.5  # on a line of code, on the average of a room
 LONG = {
     ("audit.verify", "verify"): 61,
     ("gate.flow", "decided_on"): 66,
-    ("integrations.langchain.calls", "steps"): 75,
 }
 # Denser than that today, in the same way.
 DENSE = {"diff": 9.3, "intents": 8.9, "language": 9.2, "review.scenarios": 9.0}

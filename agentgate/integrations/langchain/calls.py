@@ -295,14 +295,7 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
     if isinstance(decision, StepUp):
         yield from _hold(proposal, run, decision, call_id)
     if isinstance(decision, Deny) and not isinstance(decision, Unenforced):
-        known = (
-            run.workflow.tools.get(tool.name) if decision.code == Code.ALREADY_DONE else None
-        )
-        facts = (
-            (yield Ask(run.facts, call_id))
-            if known is not None and known.effect != "read"
-            else ()
-        )
+        facts = yield from _read_facts(tool.name, run, decision, call_id)
         form = (
             f"until: {decision.until}"
             if decision.until
@@ -312,22 +305,33 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
             decision.code, decision=decision, given_id=call_id, run=run, facts=facts, form=form
         )
 
-    # (3) run from the decided bytes; exactly one side redeems, by the workflow that the call
-    # was decided under
+    # (3) run from the decided bytes
     values = dict(settled.values)
     execute = Execute(
         tuple(values.pop(name) for name in first), {**values, **injected, **framework}
     )
+    result = yield from _carry_out(proposal, run, decision, execute)
+    proposal.call.keep(tool.name, settled.decided.data, result)
+    return result
+
+
+def _read_facts(tool: str, run: Any, decision: Deny, call_id: str) -> Steps:
+    """What a call returned that is done already; nothing of a read, which can be made again."""
+    known = run.workflow.tools.get(tool) if decision.code == Code.ALREADY_DONE else None
+    if known is None or known.effect == "read":
+        return ()
+    return (yield Ask(run.facts, call_id))
+
+
+def _carry_out(proposal: ProposedCall, run: Any, decision: Any, execute: Execute) -> Steps:
+    """Run an allowed call; exactly one side redeems, by the workflow it was decided under."""
     token = decision.token if isinstance(decision, Allow) else None
     runs_here = not isinstance(decision, Allow | Unenforced)
     key = "" if runs_here and not decision.acts else decision.idempotency_key
     with bound((PROPOSAL, None), (RUN, run), (TOKEN, token), (KEY, key), (CREDENTIAL, None)):
-        if not runs_here:
-            result = yield from _executed(execute, proposal)
-        else:
-            result = yield from _redeemed(proposal, decision, execute, refused)
-    proposal.call.keep(tool.name, settled.decided.data, result)
-    return result
+        if runs_here:
+            return (yield from _redeemed(proposal, decision, execute))
+        return (yield from _executed(execute, proposal))
 
 
 def _hold(proposal: ProposedCall, run: Any, decision: StepUp, call_id: str) -> Steps:
@@ -366,10 +370,9 @@ def _executed(execute: Execute, proposal: ProposedCall) -> Steps:
     return result
 
 
-def _redeemed(
-    proposal: ProposedCall, redeemed: Any, execute: Execute, refused: partial[Any]
-) -> Steps:
+def _redeemed(proposal: ProposedCall, redeemed: Any, execute: Execute) -> Steps:
     """Run a redeemed call; record the facts of its result and its outcome."""
+    refused = refusal_of(proposal)
     leave = redeemed.__aexit__ if hasattr(redeemed, "__aexit__") else redeemed.__exit__
     try:
         with bound((CREDENTIAL, redeemed.credential if redeemed.has_credential else None)):
