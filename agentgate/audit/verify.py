@@ -250,16 +250,9 @@ def verify(
         newest = [log.heads[name][-1] for log in logs.values() if name in log.heads] or [last]
         # one log does not say what another removed
         if name not in paths and not all(head.closed and not head.seq for head in newest):
-            found.append(
-                Verified(
-                    name,
-                    "",
-                    0,
-                    last.seq,
-                    finding=LogFinding.MISSING,
-                    wrong=f"missing: it had {last.seq} records",
-                )
-            )
+            missing = LogFinding.MISSING
+            wrong = f"missing: it had {last.seq} records"
+            found.append(Verified(name, "", 0, last.seq, finding=missing, wrong=wrong))
     return LogVerdict(tuple(sorted(found, key=lambda each: each.writer)), tuple(logs.values()))
 
 

@@ -121,18 +121,12 @@ def decided_on(
     """
     core = view.core
     state = view.state
-    behind = view.behind
     header = state.header
-    now = time.time()
-    apart = behind and is_alone(core, header, call.tool)
-    # another handle may have renewed it
-    renewed = header.ends <= now and (now < header.expires_at or header.conversation != "")
-    fresh = (behind and not apart) or renewed
+    apart, fresh = _look_first(view, call)
     whole: RunState | None = None
     recalled: Recalled = {}
     jti = new_jti()
-    # of records with one jti the last counts
-    named: dict[str, object] = {"jti": jti} if redeems else {}
+    named: dict[str, object] = {"jti": jti} if redeems else {}  # of one jti the last counts
     try:
         if fresh:
             state = yield from read(core, header.tenant, header.id, state)
@@ -182,6 +176,19 @@ def decided_on(
         expected = "a durable audit record before any token"
         return Deny((Failure(Reason.AUDIT, "audit", str(error), expected),)), state
     return (yield from deny(core, header, call, failures, named)), state
+
+
+def _look_first(view: View, call: Call) -> tuple[bool, bool]:
+    """Whether a call is decided apart from the run's others, and whether the run is read before
+    it is decided.
+    """
+    header = view.state.header
+    behind = view.behind
+    apart = behind and is_alone(view.core, header, call.tool)
+    now = time.time()
+    # another handle may have renewed it
+    renewed = header.ends <= now and (now < header.expires_at or header.conversation != "")
+    return apart, (behind and not apart) or renewed
 
 
 def is_alone(core: Core, header: Header, name: str) -> bool:
