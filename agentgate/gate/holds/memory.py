@@ -73,13 +73,13 @@ class RememberedCall:
         """As a person or program is told of it: with values as they are shown, and until when
         each counts (POSIX seconds).
         """
-        plain = {
-            name: getattr(self, name) for name in ("id", "user", "workflow", "tool", "since")
-        }
-        shown = {name: shown_text(value) for name, value in self.args.items()}
         return {
-            **plain,
-            "args": shown,
+            "id": self.id,
+            "user": self.user,
+            "workflow": self.workflow,
+            "tool": self.tool,
+            "since": self.since,
+            "args": {name: shown_text(value) for name, value in self.args.items()},
             "until": {name: self.since + span for name, span in self.spans.items()},
         }
 
@@ -154,19 +154,16 @@ def memory_of(
         return memory
     args = flat(case.workflow.tools[call.tool], call.args)
     workflow = ops.workflow_subject(header.workflow, header.version)
-    said = {
-        "since": round(time.time(), 3),
-        "user": user.id,
-        "who": list(user.remembered_as),
-        "workflow": workflow,
-        "tool": call.tool,
-    }
     body = {
         "stops": ops.revocations_of_memory(
             tenant, ops.Subjects(header.agent.id, user.id, call.tool, workflow)
         ),
         "said": {
-            **said,
+            "since": round(time.time(), 3),
+            "user": user.id,
+            "who": list(user.remembered_as),
+            "workflow": workflow,
+            "tool": call.tool,
             "args": {name: args[name] for name in _asked(case)},
             "spans": dict(remembers),
         },
@@ -235,13 +232,15 @@ def forget(history: History, tenant: str, user: str, places: Collection[str], by
     sent = history.seen(tenant)
     got, count = yield ops.forget(tenant, user, places, history=sent)
     history.see(tenant, sent, got)
-    told = {
-        "type": "forgotten",
-        "time": round(time.time(), 6),
-        "tenant": tenant,
-        "user": user,
-        "by": by,
-        "count": count,
-    }
-    yield Record({**told, **history.note(got)})
+    yield Record(
+        {
+            "type": "forgotten",
+            "time": round(time.time(), 6),
+            "tenant": tenant,
+            "user": user,
+            "by": by,
+            "count": count,
+            **history.note(got),
+        }
+    )
     return count
