@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agentgate.intents.lexical import derive
@@ -69,6 +69,7 @@ LINE = st.sampled_from(
 )
 
 
+@example(["1. pay", "> so"], "Polish this text", True)  # what wraps a quotation is of the turn, too: the list is not all of it
 @settings(max_examples=examples(300), deadline=None)
 @given(
     st.lists(LINE, max_size=5),

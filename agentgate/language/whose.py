@@ -303,7 +303,7 @@ def _listed(lines: Sequence[str], bits: Sequence[_Bit]) -> frozenset[int]:
     lead-in; what a request is about.
     """
     items = [bool(ITEM.match(line)) for line in lines]
-    if all(items):
+    if all(items) and len(bits) == len(lines):
         return frozenset(range(len(lines)))
     found = set[int]()
     led = ""
