@@ -101,6 +101,7 @@ class Desk:
             audit=str(folder / "host"),
             passkeys={"file": self.file},
             open_holds_per_run=30,
+            runs_per_hour=1000,  # of all tests on one server
         )
 
     def write(self) -> None:

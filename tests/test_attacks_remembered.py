@@ -294,7 +294,7 @@ def test_a_run_that_recalled_it_before_mints_nothing_on_it_after(gate: Gate, mon
     def between(op: Any, deadline: float) -> Any:
         if op.script == "mint" and not forgotten:
             forgotten.append(op)
-            call(ops.forget("acme", "lee"), deadline)
+            call(ops.forget_memory("acme", "lee"), deadline)
         return call(op, deadline)
 
     monkeypatch.setattr(store, "call", between)
@@ -401,7 +401,7 @@ def test_a_lost_history_forgets_all(gate: Gate) -> None:
     epoch, count = store._client.hmget(key, "epoch", "count")
     store._client.hset(key, "count", int(count) - 1)  # as after a restore
     assert own(gate) == ()
-    script = ops.recall("acme", "lee", history=f"{epoch.decode()} {int(count)}")
+    script = ops.recall_memory("acme", "lee", history=f"{epoch.decode()} {int(count)}")
     assert script.parse(store.call(script, time.monotonic() + 5)) == ("", ())
     op = accept_history("acme", {epoch.decode(): int(count)}, int(count))
     op.parse(store.call(op, time.monotonic() + 5))

@@ -17,7 +17,7 @@ from agentgate.audit import remembered
 from agentgate.cli.holds import Keys, open_desk
 from agentgate.cli.output import Json, StoreUrl, Tenant, fail, note, rows, say, say_json
 from agentgate.decision.question import moment
-from agentgate.gate.holds.memory import forget, recall
+from agentgate.gate.holds.memory import forget_memory, recall_memory
 from agentgate.stores.history import History
 
 _SHORT = 12  # characters of an id in a list
@@ -38,7 +38,7 @@ def list_(
         ring = desk.seals.keys if desk.seals else None
         found = [
             each.told | {"issuer": each.who[1]}
-            for each in desk.run(recall(History(), ring, tenant, user))
+            for each in desk.run(recall_memory(History(), ring, tenant, user))
         ]
     if as_json:
         say_json(found)
@@ -73,7 +73,7 @@ def forget_(
     remembered, either.
     """
     with open_desk(store, None, audit) as desk:
-        known = [each.id for each in desk.run(recall(History(), None, tenant, user))]
+        known = [each.id for each in desk.run(recall_memory(History(), None, tenant, user))]
         places = [
             place
             for place in known
@@ -84,5 +84,7 @@ def forget_(
                 f"expected ids of what is remembered of {user} (agentgate remembered list), "
                 f"each with {_SHORT} characters or more"
             )
-        steps = forget(History(remembered(audit)), tenant, user, places, getpass.getuser())
+        steps = forget_memory(
+            History(remembered(audit)), tenant, user, places, getpass.getuser()
+        )
         say(f"forgotten: {desk.run(steps)} of {len(known)}")

@@ -106,7 +106,7 @@ def add_memory(
     if user is None or core.readings.may_withdraw(case.workflow, state):
         return state
     if (place := _place(case, user)) not in known:
-        found: list[RememberedCall] = yield from recall(
+        found: list[RememberedCall] = yield from recall_memory(
             core.history, core.keys, state.header.tenant, user.id, (place,)
         )
         known[place] = _earlier(found[0], tool.remember) if found else None
@@ -192,7 +192,7 @@ def _seal(keys: KeyRing, tenant: str, *what: Any) -> str:
     return keys.seal(tenant, canonical(["remembered", *what]))
 
 
-def recall(
+def recall_memory(
     history: History, keys: KeyRing | None, tenant: str, user: str, places: Collection[str] = ()
 ) -> Flow:
     """What counts still in these places of a user's memory (without any, all), the oldest
@@ -204,7 +204,7 @@ def recall(
         NameRefused, StoreUnavailable.
     """
     sent = history.seen(tenant)
-    got, records = yield ops.recall(tenant, user, places, history=sent)
+    got, records = yield ops.recall_memory(tenant, user, places, history=sent)
     history.see(tenant, sent, got)
     found = []
     for place, made, since, text in records:
@@ -222,7 +222,9 @@ def recall(
     return sorted(found, key=attrgetter("since", "id"))
 
 
-def forget(history: History, tenant: str, user: str, places: Collection[str], by: str) -> Flow:
+def forget_memory(
+    history: History, tenant: str, user: str, places: Collection[str], by: str
+) -> Flow:
     """End what is remembered in these places (without any, all), and whatever was asked before;
     returns how much it was.
 
@@ -230,7 +232,7 @@ def forget(history: History, tenant: str, user: str, places: Collection[str], by
         NameRefused, StoreUnavailable. AuditUnavailable: it is forgotten.
     """
     sent = history.seen(tenant)
-    got, count = yield ops.forget(tenant, user, places, history=sent)
+    got, count = yield ops.forget_memory(tenant, user, places, history=sent)
     history.see(tenant, sent, got)
     yield Record(
         {

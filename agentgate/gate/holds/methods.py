@@ -11,7 +11,7 @@ from agentgate.decision.hold import Hold, State
 from agentgate.gate.core import Core
 from agentgate.gate.holds import answer
 from agentgate.gate.holds.inbox import person_of, waiting_for
-from agentgate.gate.holds.memory import RememberedCall, forget, recall
+from agentgate.gate.holds.memory import RememberedCall, forget_memory, recall_memory
 from agentgate.gate.holds.proof import Answering
 from agentgate.gate.open_run import prove_person
 from agentgate.identity.credential import OIDCToken
@@ -182,7 +182,7 @@ def remembered(
             StoreUnavailable.
     """
     who: User = yield from person_of(self._core, for_)
-    found: list[RememberedCall] = yield from recall(
+    found: list[RememberedCall] = yield from recall_memory(
         self._core.history, self._core.keys, tenant, who.id
     )
     return tuple([each for each in found if each.is_of(who)])
@@ -209,7 +209,7 @@ def forget_own(
     own = yield from remembered(self, tenant, for_=by)
     places = [each.id for each in own if each.id in ids]
     count: int = (
-        (yield from forget(self._core.history, tenant, own[0].user, places, own[0].user))
+        (yield from forget_memory(self._core.history, tenant, own[0].user, places, own[0].user))
         if places
         else 0
     )

@@ -21,7 +21,7 @@ from agentgate.service.state import Service
 
 
 @for_reader
-async def show(_: Request, service: Service, reader: Reader) -> Response:
+async def show_remembered(_: Request, service: Service, reader: Reader) -> Response:
     """``GET /holds/remembered``: what is remembered of whoever is signed in."""
     found = [
         (tenant, each)
@@ -39,7 +39,7 @@ async def show(_: Request, service: Service, reader: Reader) -> Response:
     return answer
 
 
-async def forget(request: Request, service: Service) -> Response:
+async def forget_remembered(request: Request, service: Service) -> Response:
     """``POST /holds/remembered``: what is forgotten, by its `id`; then the page again."""
     check_page(request, service)
     session, form = sent(request, service), await read_form(request, MAX_BODY)

@@ -48,7 +48,7 @@ from agentgate.stores.ops.hold import (
 )
 from agentgate.stores.ops.hold import PAGE as WAITING
 from agentgate.stores.ops.marks import MAX_MARKS, raise_marks
-from agentgate.stores.ops.memory import forget, memory_key, recall
+from agentgate.stores.ops.memory import forget_memory, memory_key, recall_memory
 from agentgate.stores.ops.notification import (
     PAGE,
     Notification,

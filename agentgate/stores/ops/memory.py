@@ -30,7 +30,7 @@ def memory_key(tenant: str, user: str) -> str:
     )
 
 
-def recall(
+def recall_memory(
     tenant: str, user: str, places: Iterable[str] = (), *, history: str = ""
 ) -> Op[tuple[str, tuple[MemoryRecord, ...]]]:
     """The tenant's history (empty: lost), and what counts still in these places; without
@@ -40,13 +40,13 @@ def recall(
     return Op("recall", _recalled, (memory_key(tenant, user), f"{prefix(tenant)}history"), args)
 
 
-def forget(
+def forget_memory(
     tenant: str, user: str, places: Iterable[str] = (), *, history: str = ""
 ) -> Op[tuple[str, int]]:
     """End what is remembered in these places (without any, all), and what was asked before; the
     tenant's history, and how much it was.
     """
-    same = recall(tenant, user, places, history=history)
+    same = recall_memory(tenant, user, places, history=history)
     return Op(
         "forget",
         lambda now, count: (history_of(now), int(count)),
