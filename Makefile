@@ -28,20 +28,18 @@ help: ## what there is
 demo: $(VENV)/.has-demo ## the guarded payment agent
 	@$(BIN)/agentgate demo
 
-# Deadlines are real in tests that are marked so, and only there: these run one after the other, when nothing else does. Much of the rest
-# waits for servers, so there are two processes for each core. Python may keep what it compiled, which saves every process that is started.
+# Much of what tests do is wait for servers, so there are two processes for each core (tests/jobs.py). Deadlines are real in tests that are
+# marked so, and only there: these come last, when little else runs. Python may keep what it compiled, which saves every process that is
+# started.
 JOBS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
-define TESTS
-@$(PYTEST) $(1) -m "not deadline" $(if $(JOBS),-n $(JOBS) --dist loadfile --no-loadscope-reorder)
-@$(PYTEST) $(1) -m deadline $$(grep -l 'mark\.deadline' tests/test_*.py)
-endef
+TESTS = @$(PYTEST) $(if $(JOBS),--jobs=$(JOBS))
 
 test: $(VENV)/.has-test $(VENV)/.has-node ## what every commit gets; ARGS: all of these tests
-	$(if $(ARGS),@$(PYTEST) $(ARGS),$(call TESTS,--quick))
+	$(if $(ARGS),@$(PYTEST) $(ARGS),$(TESTS) --quick)
 
 test-all: $(VENV)/.has-test $(VENV)/.has-node ## all tests
-	$(call TESTS,)
+	$(TESTS)
 
 lint: $(VENV)/.has-test ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     )
     from agentgate.values.answers import JWSAnswer, SSHAnswer, WebAuthnAnswer
     from agentgate.values.refusal import AnswerRefused, Code, Reason, RunRefused
-    from agentgate.values.request import Agent, User
-    from agentgate.values.turns import Own, Pasted
+    from agentgate.values.request import Agent, Own, Pasted, User
 
 _NAMES = {  # module -> what it gives
     "decision.answer": "Allow Deny StepUp",
@@ -40,8 +39,7 @@ _NAMES = {  # module -> what it gives
     "redemption.verifier": "AsyncRedeemedCall AsyncVerifier RedeemedCall Verifier",
     "values.answers": "JWSAnswer SSHAnswer WebAuthnAnswer",
     "values.refusal": "AnswerRefused Code Reason RunRefused",
-    "values.request": "Agent User",
-    "values.turns": "Own Pasted",
+    "values.request": "Agent Own Pasted User",
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 

@@ -93,6 +93,9 @@ class Failure:
         return f"{what}: got {self.got}, expected {self.expected}{hint}{where}"
 
 
+Failures = tuple[Failure, ...]
+
+
 class Refused(AgentGateError):
     """Base of the errors that say why something was refused.
 
@@ -101,7 +104,7 @@ class Refused(AgentGateError):
         field, got, expected: of the first.
     """
 
-    failures: tuple[Failure, ...]
+    failures: Failures
     _between = "; "
 
     def __init__(self, field: str, got: object, expected: str, **data: Any) -> None:
@@ -214,7 +217,7 @@ class WorkflowError(Refused):
         self._carry(*problems)
 
     @property
-    def problems(self) -> tuple[Failure, ...]:
+    def problems(self) -> Failures:
         """Every finding, in the order of the file."""
         return self.failures
 

@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 
 from agentgate.approvals import Loaded, Prover, load_approved, root_digest
-from agentgate.approvals.statement import Statement
-from agentgate.approvals.watermark import higher
+from agentgate.approvals.opening import higher
+from agentgate.approvals.version import Statement
 from agentgate.approvals.writing import KeySigner, Reviewer, ReviewRule, new_root, revoke, sign_root, statement, write_approval, write_index
 from agentgate.errors import Failure
 from agentgate.intents.lexical import derive

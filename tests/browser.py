@@ -28,6 +28,11 @@ _FLAGS = (
     *("--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--disable-default-apps", "--hide-scrollbars", "--mute-audio", "--no-proxy-server", "--password-store=basic"),
 )
+_OTHERS = pytest.mark.thorough("the width and the colours are each seen with the other")
+SCREENS = (  # the width, and whether it is dark
+    *(pytest.param(*screen, id="-".join(map(str, screen))) for screen in ((390, False), (1280, True))),
+    *(pytest.param(*screen, id="-".join(map(str, screen)), marks=_OTHERS) for screen in ((390, True), (1280, False))),
+)
 
 
 def chromium() -> str:

@@ -18,11 +18,16 @@ from tests.deadlines import LONG, REAL, python_path, set_call_seconds
 from tests.effort import set_quick
 from tests.servers import Server, redis_binary, valkey_binary
 
+pytest_plugins = ["tests.jobs"]
 BROWSERS = {"tests.browser"}
 # Files that wait or compute for long: first, so that no process is left with one when the others have ended.
 LONG_FILES = (
-    "service_unproven lying_servers service_health service_process stores_faults stores service_workers reference openapi probe "
-    "cli_review linear faults history service_wire diff_oracle unseen cli_new log"
+    "conversation service_unproven cluster hold_outlives service_audit service_health service_audit_browser demo lying_servers "
+    "mutation attacks_doubt proposal audit_seals evaluate faults layers sentinel langchain_hold stores_faults approvals_demo "
+    "versions chat_backend passkeys pages_browser mcp_arguments terminal redeemer cli_new examples cli_review mcp package stores "
+    "service_shared_address diff form linear attacks_turns stores_embedded backup computed log pages clauses service_process "
+    "cli_root service_workers history attacks draft turn audit_export service_wire ownership notify diff_oracle probe reference "
+    "openapi unseen"
 ).split()
 SERVERS = {
     f"tests.{name}" for name in "authority bao langchain_shop mcpshop preloaded served servers toolshop upstream".split()

@@ -2,7 +2,7 @@
 
 A call's deadline is 0.29 s (`agentgate.shell.drive.CALL_SECONDS`), and a busy machine would break any test with it. So calls have
 `LONG` here, in this process and in those that tests start. Tests of the deadline itself are marked `deadline`: they have the real one,
-and run one after the other when nothing else does.
+and run at the end, a few at a time.
 """
 
 from __future__ import annotations

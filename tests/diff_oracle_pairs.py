@@ -8,13 +8,10 @@ from random import Random
 from typing import Any
 
 from agentgate.values.patterns import Glob, Pattern
-from agentgate.workflow.clauses.agent import AgentRule
 from agentgate.workflow.clauses.conditions import Conditions, Hours
-from agentgate.workflow.clauses.hops import ViaRule
-from agentgate.workflow.clauses.sequence import Sequence
-from agentgate.workflow.clauses.user import UserRule
+from agentgate.workflow.clauses.who import AgentRule, UserRule, ViaRule
 from agentgate.workflow.left_open import answers, causes
-from agentgate.workflow.model import Intent, StepUpRule, TokenRule, Tool, Upstream, Workflow
+from agentgate.workflow.model import Intent, Sequence, StepUpRule, TokenRule, Tool, Upstream, Workflow
 from agentgate.workflow.rule import Fact, Rule, Source
 
 PROMPT, USER, COMPUTED, MODEL = Source("prompt"), Source("user"), Source("computed"), Source("model")

@@ -17,10 +17,8 @@ from typing import Any
 import z3
 
 from agentgate.values.entities import _FORMS
-from agentgate.workflow.clauses.agent import AgentRule
 from agentgate.workflow.clauses.conditions import Conditions, Hours
-from agentgate.workflow.clauses.hops import ViaRule
-from agentgate.workflow.clauses.user import UserRule
+from agentgate.workflow.clauses.who import AgentRule, UserRule, ViaRule
 from agentgate.workflow.model import Tool, Upstream, Workflow
 from agentgate.workflow.rule import Rule, Source
 

@@ -6,16 +6,19 @@ or of more cases. Nothing else differs, and continuous integration does all of i
 
 from __future__ import annotations
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 _quick = False
+# Wall time is that of a busy machine: where reading must not take long, a test counts processor time (tests/linear.py).
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 def set_quick() -> None:
     """From now on, before any test is read."""
     global _quick  # noqa: PLW0603 - of a whole run
     _quick = True
-    settings.register_profile("quick", max_examples=examples(100))
+    settings.register_profile("quick", settings.get_profile("tests"), max_examples=examples(100))
     settings.load_profile("quick")
 
 

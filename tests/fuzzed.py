@@ -19,7 +19,7 @@ import httpx
 import schemathesis
 from schemathesis.cli import schemathesis as command
 
-from agentgate.service.openapi import read_document
+from agentgate.service.metadata import read_document
 from tests.authority import claims_of
 from tests.served import ASSERTION, EXCHANGE, JWT, detail, served
 from tests.served_notes import GATE, LOGIN, Notes, a_place, changing

@@ -9,14 +9,10 @@ from random import Random
 from typing import Any
 
 from agentgate.values.patterns import Glob, Pattern
-from agentgate.workflow.clauses.agent import AgentRule, ClaimRule
 from agentgate.workflow.clauses.conditions import Conditions, Hours
-from agentgate.workflow.clauses.hops import ViaRule
-from agentgate.workflow.clauses.sequence import Sequence
-from agentgate.workflow.clauses.user import UserRule
-from agentgate.workflow.model import Intent, Limit, StepUpRule, TokenRule, Tool, Upstream, Workflow
-from agentgate.workflow.rule import Fact, Rule, Source
-from agentgate.workflow.selector import Selector
+from agentgate.workflow.clauses.who import AgentRule, ClaimRule, UserRule, ViaRule
+from agentgate.workflow.model import Intent, Limit, Sequence, StepUpRule, TokenRule, Tool, Upstream, Workflow
+from agentgate.workflow.rule import Fact, Rule, Selector, Source
 from tests.generate_values import (
     COMPUTED,
     CUSTOMERS,

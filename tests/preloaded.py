@@ -69,10 +69,10 @@ class Forked:
 
 
 class Parent:
-    """The process that forks, started once."""
+    """The process that forks, started once: for a test run, or for each of its processes."""
 
     def __init__(self) -> None:
-        self._line, theirs = socket.socketpair()
+        self._line, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)  # several processes may ask on it, each in one message
         with theirs:
             command = [sys.executable, "-m", "tests.preloaded", str(theirs.fileno())]
             self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
@@ -80,7 +80,7 @@ class Parent:
 
     def send(self, asked: Mapping[str, Any], files: list[int]) -> None:
         """Ask for a process; `files`: its standard output and error, and where its pid and its exit code are told."""
-        socket.send_fds(self._line, [json.dumps(asked).encode() + b"\n"], files)
+        socket.send_fds(self._line, [json.dumps(asked).encode()], files)
 
     def end(self) -> None:
         """No more are asked for."""
@@ -120,10 +120,8 @@ def _fork(line: socket.socket) -> str:
     """Fork when asked to. Returns in each new process, with the code that it is to run; ends when nobody can ask any more."""
     while True:
         message, files, _, _ = socket.recv_fds(line, 1 << 20, 3)
-        while message[-1:] != b"\n":
-            message += (more := line.recv(1 << 20))
-            if not more:
-                sys.exit()
+        if not message:
+            sys.exit()
         if os.fork() == 0:
             line.close()
             with socket.socket(fileno=files.pop()) as told:

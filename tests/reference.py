@@ -15,16 +15,14 @@ from fractions import Fraction
 from itertools import combinations, product
 from typing import Any
 
-from agentgate.decision.origins.labels import Heard, heard
-from agentgate.decision.origins.selectors import chosen
+from agentgate.decision.origins.labels import Heard, chosen, heard
 from agentgate.language.spans import entities
 from agentgate.language.stems import stems
 from agentgate.values.entities import Key, normal
 from agentgate.values.refusal import Reason
 from agentgate.values.request import Call, EarlierCall, RunState, Surroundings
 from agentgate.workflow.model import StepUpRule, Tool, Workflow
-from agentgate.workflow.rule import Fact, Rule, Source
-from agentgate.workflow.selector import SELECTORS
+from agentgate.workflow.rule import SELECTORS, Fact, Rule, Source
 from tests.reference_numbers import Amount, computed
 from tests.reference_numbers import heard as calculations
 from tests.reference_who import conditions, who

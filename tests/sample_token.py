@@ -5,9 +5,9 @@ from typing import Any
 import orjson
 
 from agentgate.token.claims import Claims, check_token
-from agentgate.token.jws import PublicKeys, b64url, encode
-from agentgate.token.keys import KeyRing
-from agentgate.token.mint import CallToken, MintClaims, RunClaims, WorkflowRef, call_digest, mint, payload
+from agentgate.token.jws import PublicKeys, b64url
+from agentgate.token.mint import CallToken, MintClaims, RunClaims, WorkflowRef, call_digest, draft_token, payload
+from agentgate.token.signing import KeyRing
 from agentgate.values.canonical import canonical, digest
 
 NOW = 1_800_000_000
@@ -71,12 +71,12 @@ def sample(**changes: Any) -> MintClaims:
 def minted(**changes: Any) -> CallToken:
     """A real token of the sample claims with `changes`."""
     claims = sample(**changes)
-    return mint(SIGNER, claims, RUN_KEY if claims.cnf_jkt == RUN_KEY.jkt else None)
+    return draft_token(claims, RUN_KEY if claims.cnf_jkt == RUN_KEY.jkt else None)(SIGNER)
 
 
 def signed(data: bytes, header: bytes = SIGNER.header) -> str:
     """Any payload bytes under the issuer's real signature: what a strict reader must refuse although it is signed."""
-    text = encode(header, data)
+    text = header + b"." + b64url(data)
     return (text + b"." + b64url(SIGNER.sign(text))).decode()
 
 

@@ -38,7 +38,7 @@ class Key:
     def says(self, new: Key, typ: str = STATEMENT, **change: Any) -> str:
         claims = {"aud": ISSUER, "tenant": "acme-eu", "account": "exporter", "key": new.name, "iat": int(time.time()), **change}
         header = {"typ": typ, "alg": "EdDSA", "jwk": self.jwk}
-        return compact(b64url(json.dumps(header).encode()), json.dumps(claims).encode(), self._key.sign)
+        return compact(b64url(json.dumps(header).encode()), b64url(json.dumps(claims).encode()), self._key.sign)
 
 
 def later() -> int:

@@ -12,7 +12,7 @@ import pytest
 
 from agentgate import Reason
 from agentgate.errors import ConfigError
-from agentgate.gate.issued import Issued
+from agentgate.gate.runs import Issued
 from agentgate.stores import _exchange
 from tests.servers import redis_binary, valkey_binary
 from tests.shop import looked_up, opened

@@ -12,11 +12,11 @@ from langchain_core.messages import AIMessage, HumanMessage
 
 from agentgate import Agent, Deny, Gate, StepUp, User
 from agentgate.audit import read_records
-from agentgate.decision.question import as_json, from_json
+from agentgate.decision.hold import as_json, from_json
 from agentgate.integrations.langchain.turns import said_before
 from agentgate.intents.lexical import derive
 from agentgate.values.refusal import RunRefused
-from agentgate.values.turns import MAX_AGENT_SAID, SAID, split_turns
+from agentgate.values.request import MAX_AGENT_SAID, SAID, split_turns
 from tests.benchmarks import answered
 from tests.workflows import workflow_text
 

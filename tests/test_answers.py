@@ -18,8 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from agentgate import Allow, AnswerRefused, Deny, Gate, JWSAnswer, Reason, SSHAnswer, StepUp, User
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.people import Signers
-from agentgate.approvals.root import Root
+from agentgate.approvals.root import Root, Signers
 from agentgate.approvals.sshsig import HOLD_NAMESPACE, NAMESPACE
 from agentgate.approvals.writing import KeySigner
 from agentgate.approvals.writing.trust import Reviewer, new_root

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from agentgate.approvals import ApprovalRefused, Prover, load_approved, status
 from agentgate.approvals.root import Root, distinct
-from agentgate.approvals.statement import Statement
-from agentgate.approvals.version import first_difference
+from agentgate.approvals.version import Statement, first_difference
 from agentgate.errors import AgentGateError
 from agentgate.intents.lexical import derive
 from agentgate.values.canonical import canonical, parse

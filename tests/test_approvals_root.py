@@ -13,8 +13,8 @@ import pytest
 from agentgate.approvals import ApprovalRefusal, ApprovalRefused, root_digest, sshsig, status
 from agentgate.approvals._files import Tree
 from agentgate.approvals.loading import lenient_judge, strict_judge
+from agentgate.approvals.opening import chunks
 from agentgate.approvals.root import Root, load_root
-from agentgate.approvals.watermark import chunks
 from agentgate.approvals.writing import Reviewer, ReviewRule, new_root, sign_root, write_index
 from agentgate.errors import ConfigError, NameRefused, StoreUnavailable
 from agentgate.intents.lexical import derive

@@ -23,7 +23,7 @@ from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.intents.lexical import derive
 from agentgate.language.prompt import MAX_TURN, Prompt
 from agentgate.loading.definition import load_text
-from agentgate.redemption.trust import Trust, TrustedKeys
+from agentgate.redemption.steps import Trust, TrustedKeys
 from agentgate.redemption.verifier import Verifier
 from agentgate.stores import Op, ops
 from agentgate.values.request import Boundary, Call, Derived, EarlierCall, Header, RunState, Surroundings

@@ -11,8 +11,7 @@ import orjson
 import pytest
 
 from agentgate.approvals import ApprovalRefused, sshsig
-from agentgate.approvals._files import Tree
-from agentgate.approvals._shape import moment
+from agentgate.approvals._files import Tree, moment
 from agentgate.approvals.index import load_revoked
 from agentgate.approvals.root import load_root
 from agentgate.approvals.writing import Reviewer, ReviewRule, new_root, renew_index

@@ -19,8 +19,7 @@ from langgraph.types import Command, Overwrite
 from agentgate import AsyncGate, Gate
 from agentgate.gate.turns import MAX_DOUBTS, MAX_TURNS
 from agentgate.integrations.langchain import AgentGateMiddleware, user_says
-from agentgate.values.request import Derived, User
-from agentgate.values.turns import DOUBT
+from agentgate.values.request import DOUBT, Derived, User
 from tests.langchain_shop import (
     DENIED,
     DESK,

@@ -19,12 +19,15 @@ from agentgate import Agent, Allow, Deny, Gate, JWSAnswer, NotDone, StepUp, User
 from agentgate.decision.versions import Versions
 from agentgate.diff import compare
 from agentgate.errors import WorkflowError
+from agentgate.gate.holds.memory import recall_memory
 from agentgate.gate.state import header_bytes
 from agentgate.identity.proven import proven_user
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
+from agentgate.shell.drive import drive
 from agentgate.stores import _ownership as ownership
 from agentgate.stores import ops, server_id
+from agentgate.stores._op import History
 from agentgate.stores._ownership import rules_of
 from agentgate.stores.recovery import accept_history
 from tests.shop import refusals
@@ -190,7 +193,9 @@ def proven_as(issuer: str, subject: str) -> User:
 def run_as(gate: Gate, user: User) -> Any:
     """A run of somebody, as it is once their credential was proven at the door."""
     run, store = talk_of(gate).run, gate._store
-    store._client.hset(f"ag:{{acme}}:run:{run.id}", "header", header_bytes(replace(run._view.state.header, user=user)))  # type: ignore[attr-defined]
+    key, client = f"ag:{{acme}}:run:{run.id}", store._client  # type: ignore[attr-defined]
+    client.hset(key, "header", header_bytes(replace(run._view.state.header, user=user)))
+    client.hincrby(key, "rev", 1)
     return gate.resume_run("acme", run.id)
 
 
@@ -392,6 +397,54 @@ def test_a_revocation_ends_it_also_once_it_is_lifted(gate: Gate, name: str) -> N
     assert asked(gate, to=BOB), "nor is what was asked before it"
     talk_of(gate).yes("pay", amount=20, to=ANN)
     assert not asked(gate)
+
+
+@pytest.mark.parametrize("lifted", [False, True])
+def test_revoking_a_run_ends_what_was_remembered_in_it(gate: Gate, *, lifted: bool) -> None:
+    talk = talk_of(gate)
+    talk.yes("pay", amount=20, to=ANN)
+    talk_of(gate).yes("pay", amount=20, to=BOB)
+    gate.revoke(f"run:{talk.run.id}", tenants=["acme"], by="ana", reason="INC-1")
+    if lifted:
+        gate.lift(f"run:{talk.run.id}", tenants=["acme"], by="ana", reason="INC-1 is over")
+    assert asked(gate)
+    assert not asked(gate, to=BOB)
+    talk_of(gate).yes("pay", amount=20, to=ANN)
+    assert not asked(gate)
+
+
+WRONG: list[dict[str, Any]] = [
+    {"args": ["to"]},
+    {"args": 7},
+    {"spans": {}},
+    {"spans": {"to": "long"}},
+    {"spans": {"to": None}},
+    {"spans": ["to"]},
+    {"spans": {"cc": 7}},
+    {"who": {}},
+    {"who": ["acme"]},
+    {"who": ["acme", 7, ""]},
+    {"tool": {}},
+    {"workflow": 7},
+    {"user": None},
+    {"since": "now"},
+    {"more": 1},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+def test_what_is_of_another_type_is_not_there_for_who_reads_without_keys_either(gate: Gate, wrong: dict[str, Any]) -> None:
+    talk_of(gate).yes("pay", amount=20, to=ANN)
+    talk_of(gate).yes("pay", amount=20, to=BOB)
+    store: Any = gate._store
+    key = ops.memory_key("acme", "lee")
+    place = next(each for each in store._client.hkeys(key) if each != b"forgotten")
+    *head, text = store._client.hget(key, place).split(b" ", 4)
+    body = json.loads(text)
+    store._client.hset(key, place, b" ".join([*head, json.dumps({**body, "said": {**body["said"], **wrong}}).encode()]))
+    found = drive(recall_memory(History(), None, "acme", "lee"), store, gate._audit)
+    assert len(found) == 1
+    assert all(each.told["until"] for each in found)
 
 
 def test_a_lost_history_forgets_all(gate: Gate) -> None:

@@ -11,8 +11,7 @@ import pytest
 
 from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, TokenRefused, User
 from agentgate.audit import read_records
-from agentgate.decision.arguments import MAX_TEXT
-from agentgate.decision.checks import MAX_SEARCHED
+from agentgate.decision.checks import MAX_SEARCHED, MAX_TEXT
 from agentgate.errors import CanonicalError, Refusal
 from agentgate.values.canonical import MAX_BYTES, canonical
 from tests.deadlines import REAL

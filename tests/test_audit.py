@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 
 from agentgate.audit import FileAudit, MemoryAudit, open_audit, read_records
+from agentgate.audit.entry import KEEP
 from agentgate.audit.file import MAX_WAITING
-from agentgate.audit.memory import KEEP
 from agentgate.errors import AuditDamaged, AuditUnavailable, ConfigError
 
 HOSTILE = 'a\nb\r\x1b[31mred\u2028\u2029\x00\x7f"}\\ \U0001f4b6'

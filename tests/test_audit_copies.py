@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 from agentgate import Allow, Gate, Verifier
 from agentgate.audit import FileAudit
 from agentgate.audit.copies import place_of
-from agentgate.audit.note import PUBLIC, read_checkpoint
 from agentgate.audit.sealer import LOGS
+from agentgate.audit.tree import PUBLIC, read_checkpoint
 from agentgate.audit.verify import LogFinding
 from agentgate.cli.main import app
 from agentgate.errors import ConfigError, StoreUnavailable

@@ -178,7 +178,8 @@ def test_what_is_written_from_now_on_follows_also_in_another_segment_and_nothing
         assert json.loads(process.stdout.readline())["user"] == "c"
 
 
-def test_no_line_is_lost_or_printed_twice_through_rotation_compression_and_pruning(tmp_path: Path) -> None:
+def test_no_line_is_lost_or_printed_twice_through_rotation_compression_and_pruning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentgate.audit.segment.LARGE", 2 << 20)
     (tmp_path / "keys").mkdir(mode=0o700)
     audit, seen, made = tmp_path / "audit", list[str](), list[str]()
 
@@ -191,9 +192,9 @@ def test_no_line_is_lost_or_printed_twice_through_rotation_compression_and_pruni
     with following(tmp_path, "--jsonl") as process:
         for round_ in range(4):
             log = FileAudit(audit, keys=tmp_path / "keys")  # another process's segment; with every second one that rotates by its size
-            for number in range(3 if round_ % 2 else 340):
+            for number in range(3 if round_ % 2 else 160):
                 made.append(f"{round_}.{number}")
-                append(log, type="decision", user=made[-1], met=["x" * (200_000 if number > 2 else 1)])
+                append(log, type="decision", user=made[-1], met=["x" * (20_000 if number > 2 else 1)])
             if round_ == 2:
                 read(process)
             log.close()

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from agentgate import Agent, Allow, Deny, Gate, StepUp, User
 from agentgate.audit import MemoryAudit
 from agentgate.audit.auditor import make_sealer, unseal_values
+from agentgate.audit.entry import record_bytes
 from agentgate.audit.schema import VERSION, find_wrong, record_fields, record_types, schema_page
-from agentgate.audit.segment import record_bytes
 from agentgate.decision.versions import Versions
 from agentgate.diff import compare
 from agentgate.errors import KeyRefused, WorkflowError

@@ -7,6 +7,7 @@ import json
 import shutil
 import time
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,10 @@ import time_machine
 from typer.testing import CliRunner
 
 from agentgate.audit import FileAudit, read_records, remembered
-from agentgate.audit.note import LogKey
 from agentgate.audit.retention import compress_segment
 from agentgate.audit.sealer import Sealer
 from agentgate.audit.segment import segment_files, writer_of
-from agentgate.audit.tree import SUFFIX, Head
+from agentgate.audit.tree import SUFFIX, Head, LogKey
 from agentgate.audit.verify import LogEvidence, LogFinding, verify
 from agentgate.cli.main import app
 
@@ -217,15 +217,15 @@ def test_a_compressed_segment_that_was_changed_is_named(folder: Path, what: str)
     pruned(folder, "--compress", "7d")
     path, other, *_ = segment_files(folder / "audit")
     data = path.read_bytes()
-    changed = {
-        "cut": data[:-20],
-        "changed": gzip.compress(gzip.decompress(data).replace(b"allow", b"alloW", 1)),
-        "no gzip": b"x" * 100,
-        "empty": b"",
-        "another": other.read_bytes(),
-        "a bomb": gzip.compress(gzip.decompress(data) + b"0" * (64 << 20)),
+    changed: dict[str, Callable[[], bytes]] = {
+        "cut": lambda: data[:-20],
+        "changed": lambda: gzip.compress(gzip.decompress(data).replace(b"allow", b"alloW", 1)),
+        "no gzip": lambda: b"x" * 100,
+        "empty": lambda: b"",
+        "another": other.read_bytes,
+        "a bomb": lambda: gzip.compress(gzip.decompress(data) + b"0" * (64 << 20)),
     }
-    path.write_bytes(changed[what])
+    path.write_bytes(changed[what]())
     expected = {LogFinding.EDITED, LogFinding.CUT, LogFinding.APPENDED}
     assert status(folder) in expected
     done = ran("list", folder / "audit", "--keys", folder / "keys", "--cache", folder / "cache")

@@ -16,7 +16,7 @@ import pytest
 
 from agentgate import Allow, Gate, TokenRefused, Verifier
 from agentgate.audit import FileAudit, read_records
-from agentgate.audit.room import ROOM
+from agentgate.audit.segment import ROOM
 from agentgate.errors import AuditUnavailable, Refusal
 from agentgate.stores import server_id
 from tests.servers import Server, as_tool_server, valkey_binary

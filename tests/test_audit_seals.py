@@ -21,9 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from typer.testing import CliRunner
 
 from agentgate.audit import FileAudit, read_records
-from agentgate.audit.note import PUBLIC, LogKey, NoteVerifier, read_checkpoint
 from agentgate.audit.sealer import LOGS
-from agentgate.audit.tree import SUFFIX
+from agentgate.audit.tree import PUBLIC, SUFFIX, LogKey, NoteVerifier, read_checkpoint
 from agentgate.audit.verify import LogEvidence, LogFinding, LogVerdict, verify
 from agentgate.cli.main import app
 from agentgate.errors import AuditUnavailable, ConfigError, KeyRefused

@@ -15,11 +15,10 @@ from typer.testing import CliRunner
 
 from agentgate import Allow, Gate, Verifier
 from agentgate.audit import FileAudit
-from agentgate.audit.heads import FOLDER
-from agentgate.audit.note import PUBLIC
 from agentgate.audit.sealer import LOGS
 from agentgate.audit.segment import read_lines
-from agentgate.audit.verify import LogEvidence, LogFinding, LogVerdict, verify
+from agentgate.audit.tree import PUBLIC
+from agentgate.audit.verify import FOLDER, LogEvidence, LogFinding, LogVerdict, verify
 from agentgate.cli.main import app
 from agentgate.errors import AuditDamaged, AuditUnavailable, ConfigError
 from agentgate.values.canonical import canonical
@@ -88,7 +87,8 @@ def made_anew(path: Path) -> None:
     (forged,) = (path.parent / "other").glob("*.jsonl")
     segment = [line.record for line in read_lines(forged)]
     shutil.rmtree(path.parent / "other")
-    from agentgate.audit.segment import Segment, record_bytes
+    from agentgate.audit.entry import record_bytes
+    from agentgate.audit.segment import Segment
 
     path.unlink()
     made = Segment(path, os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))

@@ -14,10 +14,10 @@ import time_machine
 
 from agentgate import Agent, Allow, Deny, Gate, Reason, RunRefused, TokenRefused, User
 from agentgate.errors import ConfigError, Refusal
-from agentgate.integrations.asgi.refused import challenged, of_token
+from agentgate.integrations.asgi.received import challenged, of_token
 from agentgate.integrations.client_key import ClientKey
 from agentgate.integrations.redeemer import GateRedeemer
-from agentgate.redemption.trust import VerifierSettings
+from agentgate.redemption.steps import VerifierSettings
 from agentgate.token.dpop import DPoP
 from agentgate.token.signing import SigningKey
 from tests.authority import web

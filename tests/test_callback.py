@@ -25,6 +25,7 @@ def together(run: Any, count: int) -> list[Any]:
         return [call.result() for call in calls]
 
 
+@pytest.mark.deadline
 @pytest.mark.parametrize(
     ("said", "kinds"),
     [
@@ -55,6 +56,7 @@ def test_calls_that_come_at_once_are_one_question_answered_together_or_singly(tm
     assert {question.tool for question in questions} == {"pay"}
 
 
+@pytest.mark.deadline
 def test_each_answer_is_to_its_own_call(tmp_path: Path) -> None:
     order: list[str] = []
 
@@ -107,6 +109,7 @@ def test_what_comes_while_the_user_thinks_is_asked_next(tmp_path: Path) -> None:
     assert seen == [1, 2]
 
 
+@pytest.mark.deadline
 def test_who_stops_waiting_is_not_asked_about_and_holds_nobody_up(tmp_path: Path) -> None:
     """The thread that asks for all is interrupted (Ctrl-C): the others ask again, without its call."""
     seen: list[int] = []
@@ -138,6 +141,7 @@ def test_who_stops_waiting_is_not_asked_about_and_holds_nobody_up(tmp_path: Path
     assert callback._waiting == {}
 
 
+@pytest.mark.deadline
 def test_a_callback_that_takes_one_question_is_asked_about_each(tmp_path: Path) -> None:
     seen: list[Any] = []
 
@@ -153,6 +157,7 @@ def test_a_callback_that_takes_one_question_is_asked_about_each(tmp_path: Path) 
     assert not Callback(silent)._several  # one that does not
 
 
+@pytest.mark.deadline
 @pytest.mark.parametrize(
     ("typed", "said"),
     [

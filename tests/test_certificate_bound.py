@@ -26,9 +26,9 @@ from agentgate.identity.connection import Connection
 from agentgate.identity.credential import X509_SVID
 from agentgate.identity.settings import ProxySettings
 from agentgate.integrations.asgi import RedeemMiddleware, ToolServer, body
-from agentgate.integrations.asgi.certificates import ClientCertificates
+from agentgate.integrations.asgi.received import ClientCertificates
 from agentgate.integrations.client_key import ClientKey
-from agentgate.service.deferred import GRANT as DEFERRED
+from agentgate.service.tokens import DEFERRED
 from tests.authority import jwks
 from tests.served import JWT, Asking, Server, detail, in_thread, served
 from tests.served_notes import NOTES, WORKFLOW, Notes, a_place, error_of

@@ -14,12 +14,12 @@ from agentgate.decision.answer import Deny, Eligible
 from agentgate.intents.lexical import derive
 from agentgate.loading.blocks import AgentBlock, Block, BoundaryBlock, ConditionsBlock, PostureBlock, UserBlock, ViaBlock
 from agentgate.loading.definition import load_text
+from agentgate.review.mutation.mutant import Mutant
 from agentgate.review.mutation.mutation import mutations
 from agentgate.review.scenarios.scene import Scene
-from agentgate.workflow.clauses.agent import AgentRule
 from agentgate.workflow.clauses.clause import WorkflowClause
 from agentgate.workflow.clauses.table import CLAUSES, clauses_of
-from agentgate.workflow.clauses.user import UserRule
+from agentgate.workflow.clauses.who import AgentRule, UserRule
 from agentgate.workflow.model import Workflow
 from tests.everything import CLAIMS, EVERYTHING, ROLES
 from tests.test_layers import MODULES, loaded, parsed, room
@@ -35,7 +35,6 @@ APART = {
     "in_process": {
         "decision.hold": "the channel of an answer",
         "review.report.past": "an identity",
-        "workflow.clauses.user": "what the host vouches for needs no proof, of a user neither",
     },
     "spiffe": {
         "loading.value_types": "the form of an id",
@@ -45,7 +44,7 @@ APART = {
         "decision.hold": "of the people who answer",
         "diff.tools": "of classes",
         "diff.language": "of an expression",
-        "diff.origins": "of origins",
+        "diff.arguments": "of origins",
         "diff.values": "of values",
         "review.draft.draft": "of a match",
         "review.draft.phrasebook": "of a match",
@@ -61,7 +60,6 @@ APART = {
         "review.mutation.clauses": "of upstream credentials",
         "review.report.past": "of upstream credentials",
         "review.report.witness": "of upstream credentials",
-        "review.scenarios.fields": "of upstream credentials",
         "review.scenarios.scene": "of upstream credentials",
         "review.scenarios.values": "of upstream credentials",
     },
@@ -120,6 +118,11 @@ def load(text: str) -> Workflow:
     return load_text(text, "w.yaml", ROLES, derive)
 
 
+@cache
+def mutants_of(text: str) -> tuple[Mutant, ...]:
+    return tuple(mutations(load(text)).found)
+
+
 FOUND = [(text, clause) for text in (EVERYTHING, CLAIMS) for clause in clauses_of(load(text))]
 
 
@@ -130,7 +133,7 @@ def test_a_sample_passes_and_only_the_loosened_clause_lets_its_tries_pass(text, 
     assert clause.allows(clause.found(scene))
     assert isinstance(scene.decide(), Eligible)
     paths = {f"{clause.path}.{step.part}".rstrip(".") for step in clause.loosened()}
-    mutants = [mutant for mutant in mutations(workflow).found if mutant.path in paths]
+    mutants = [mutant for mutant in mutants_of(text) if mutant.path in paths]
     assert {mutant.path for mutant in mutants} == paths
     for mutant in mutants:
         refused = [answer for each in mutant.tries if isinstance(answer := scene.set(each).decide(), Deny)]

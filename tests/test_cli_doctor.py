@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from agentgate.cli import doctor
 from agentgate.cli.main import app
-from agentgate.token.keys import KeyRing
+from agentgate.token.signing import KeyRing
 from tests.approvals_team import ALICE, BOB, Team
 from tests.served import toml
 from tests.servers import Server, redis_binary

@@ -18,7 +18,7 @@ from agentgate.audit import read_records
 from agentgate.audit.questions import NotFound
 from agentgate.cli.commands import HELP
 from agentgate.cli.main import app
-from agentgate.loading.written_out import written_out
+from agentgate.loading.blocks import written_out
 from agentgate.loading.yaml_nodes import read_yaml
 from agentgate.review.report.past import decision_of
 from agentgate.values.canonical import canonical, digest

@@ -20,7 +20,7 @@ from agentgate.approvals.writing import Reviewer, ReviewRule, new_root, sign_roo
 from agentgate.audit import FileAudit, read_records
 from agentgate.cli.main import app
 from agentgate.review.report.theatre import rule_stats
-from agentgate.token.keys import KeyRing
+from agentgate.token.signing import KeyRing
 from tests.approvals_team import key
 from tests.servers import Server
 from tests.shop import BOSS, PROMPT, REFUND, WEEKDAY, WORKFLOW, looked_up, run_of

@@ -11,8 +11,7 @@ from typer.testing import CliRunner
 from agentgate.cli.main import app
 from agentgate.gate.account_key import STATEMENT
 from agentgate.token.dpop import signed_by_shown_key
-from agentgate.token.keys import PUBLISH_AHEAD, KeyRing
-from agentgate.token.signing import SigningKey
+from agentgate.token.signing import PUBLISH_AHEAD, KeyRing, SigningKey
 
 
 def test_rotate_publishes_now_and_signs_later(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from agentgate.approvals import root_digest
 from agentgate.cli.main import app
 from agentgate.decision.answer import Allow, Deny, StepUp
-from agentgate.decision.question import Question
+from agentgate.decision.hold import Question
 from agentgate.gate.gate import Gate
 from agentgate.integrations.langchain import guard_tools, use_run
 from agentgate.values.refusal import AnswerRefused
@@ -162,7 +162,10 @@ def test_a_module_that_fails_to_import_is_named_and_no_traceback_is_shown(place)
     assert shown.replace("\n", "").isprintable()
 
 
-@pytest.mark.parametrize("command", ["new", "lint", "lint a draft", "test", "diff"])
+IN_PROCESS = pytest.mark.thorough("test_terminal runs it in this process")
+
+
+@pytest.mark.parametrize("command", ["new", "lint", *(pytest.param(each, marks=IN_PROCESS) for each in ("lint a draft", "test", "diff"))])
 def test_what_files_hold_and_are_called_cannot_act_on_a_terminal(place, command):
     attack = "\x1b]0;owned\x07\x1b[2J\u202e\u200b"
     tools = [

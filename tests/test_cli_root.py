@@ -16,8 +16,7 @@ from agentgate.cli.main import app
 from agentgate.decision.answer import Allow
 from agentgate.errors import ConfigError
 from agentgate.gate.gate import Gate
-from agentgate.review.root.draft import from_root
-from agentgate.review.root.files import standing
+from agentgate.review.root.files import from_root, standing
 from agentgate.values.request import Agent, User
 from tests.approvals_team import keygen
 from tests.deadlines import python_path

@@ -22,7 +22,7 @@ from agentgate.language.spans import entities
 from agentgate.language.turn import Turn
 from agentgate.loading.definition import load_text
 from agentgate.review.mutation.mutation import mutations, propose
-from agentgate.review.report.question import answer as asked
+from agentgate.review.report.past import answer as asked
 from agentgate.review.report.witness import witness
 from agentgate.review.scenarios.scene import Scene
 from agentgate.workflow.model import Workflow
@@ -510,7 +510,7 @@ def test_what_is_computed_is_one_of_the_stated_calculations(phrases: list[str], 
         assert found is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, 20), deadline=None)
 @given(
     st.lists(st.integers(1, 50), min_size=2, max_size=4), st.integers(1, 100), st.sampled_from(["the difference", "the sum total", "half"])
 )

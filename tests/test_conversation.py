@@ -32,7 +32,10 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shards]:
     found.stop()
 
 
-@pytest.fixture(params=["memory", "redis", "valkey", "cluster"])
+VALKEY = pytest.param("valkey", marks=pytest.mark.thorough("the cluster is of the same server, and Redis stands alone"))
+
+
+@pytest.fixture(params=["memory", "redis", VALKEY, "cluster"])
 def gates(request: pytest.FixtureRequest, folder: Path) -> Iterator[Opened]:
     """Opens gates over one store; two in memory are one."""
     name = request.param

@@ -18,9 +18,8 @@ from agentgate import Agent, AsyncGate, Deny, Gate, NotDone, Reason, TokenRefuse
 from agentgate.errors import ConfigError, Refusal, ResultWithheld, UpstreamRefused
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
-from agentgate.redemption import upstream
-from agentgate.redemption.credential import UpstreamCredential
-from agentgate.redemption.upstream import Redemption
+from agentgate.redemption import credential
+from agentgate.redemption.credential import Redemption, UpstreamCredential
 from tests.upstream import CANARY, ORDER, Bank, allowed, opened, records, redeemed, run_of, written
 
 BOUNDED = "{broker: bank, role: strange, narrower_than: support}"
@@ -157,14 +156,14 @@ def test_what_a_broker_met_on_its_way_to_a_refusal_is_cut_off() -> None:
             raise UpstreamRefused("upstream.bank", "403", "a credential")  # noqa: B904 - its context holds the secret
 
     with pytest.raises(UpstreamRefused, match="403") as error:
-        upstream._Fetch(Broken(fetch), None, "upstream.bank").in_time()  # type: ignore[arg-type]  # the broker looks at no call
+        credential._Fetch(Broken(fetch), None, "upstream.bank").in_time()  # type: ignore[arg-type]  # the broker looks at no call
     assert error.value.__context__ is None
     assert not [frame for frame in traceback.extract_tb(error.value.__traceback__) if frame.name == "fetch"]
 
 
 @pytest.mark.deadline
 def test_a_broker_that_hangs_is_refused_in_time_and_what_it_gives_later_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "FETCH_SECONDS", 0.2)
+    monkeypatch.setattr(credential, "FETCH_SECONDS", 0.2)
     bank = Bank()
 
     class Slow(Bank):
@@ -286,7 +285,7 @@ def test_what_no_workflow_says_is_asked_of_no_broker(tmp_path: Path) -> None:
         _ = replace(call, head={**call.head, "upstream": None}).wanted
     for brokers in ({}, {"banc": bank}):
         with pytest.raises(UpstreamRefused, match=r"upstream\.bank"):
-            next(upstream.fetch(brokers, call, call.wanted))
+            next(credential.fetch(brokers, call, call.wanted))
     assert bank.asked == [call]
 
 

@@ -23,8 +23,18 @@ from structlog.testing import capture_logs
 from agentgate import Gate, OIDCToken
 from agentgate.integrations.asgi import RedeemMiddleware, ToolServer, body
 from agentgate.integrations.client_key import ClientKey
-from agentgate.integrations.deferral import GRANT, Answered, Ask, Pause, Waiting, asking
-from agentgate.integrations.exchange import AskedFor, Credentials, ExchangeRefused, TokenEndpoint
+from agentgate.integrations.exchange import (
+    DEFERRED,
+    Answered,
+    Ask,
+    AskedFor,
+    Credentials,
+    ExchangeRefused,
+    Pause,
+    TokenEndpoint,
+    Waiting,
+    asking,
+)
 from agentgate.integrations.httpx import GateAuth
 from agentgate.token.signing import RunKey
 from tests.authority import claims_of, nonce_for
@@ -96,7 +106,7 @@ def test_a_call_that_waits_is_asked_at_the_gates_pace_each_time_with_fresh_crede
         done, token, told = carried_out(answers, clock)
     assert [each for each in done if not isinstance(each, dict)] == [5, 5, 10, 10, 20, 40, 60]
     forms = [each for each in done if isinstance(each, dict)]
-    assert (forms[0]["completion_mode"], {each["grant_type"] for each in forms[1:]}) == ("deferred", {GRANT})
+    assert (forms[0]["completion_mode"], {each["grant_type"] for each in forms[1:]}) == ("deferred", {DEFERRED})
     assert {each["deferral_code"] for each in forms[1:]} == {"code-1"}
     assert len({each["client_assertion"] for each in forms}) == len({each["subject_token"] for each in forms}) == len(forms)
     assert token.reveal() == "a.b.c"

@@ -14,16 +14,15 @@ from hypothesis import strategies as st
 
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
+from agentgate.loading.blocks import written_out
 from agentgate.loading.catalog import roles_of
 from agentgate.loading.definition import load_text, parse_roles, read_file
-from agentgate.loading.written_out import written_out
 from agentgate.loading.yaml_nodes import read_yaml
 from agentgate.values.canonical import canonical, definition_digest, digest, parse
 from agentgate.values.patterns import Pattern
-from agentgate.workflow.clauses.agent import ClaimRule
 from agentgate.workflow.clauses.conditions import Hours
-from agentgate.workflow.clauses.sequence import Sequence
-from agentgate.workflow.model import Limit
+from agentgate.workflow.clauses.who import ClaimRule
+from agentgate.workflow.model import Limit, Sequence
 from agentgate.workflow.rule import Source
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"

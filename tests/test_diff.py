@@ -18,12 +18,11 @@ from agentgate.loading.catalog import roles_of
 from agentgate.loading.definition import load_text
 from agentgate.values.expression import parse
 from agentgate.values.patterns import Pattern
-from agentgate.workflow import model, rule, selector
-from agentgate.workflow.clauses import agent, conditions, hops, sequence, user
-from agentgate.workflow.clauses.agent import AgentRule, ClaimRule
+from agentgate.workflow import model, rule
+from agentgate.workflow.clauses import conditions, who
+from agentgate.workflow.clauses.who import AgentRule, ClaimRule
 from agentgate.workflow.model import Limit, StepUpRule, Workflow
-from agentgate.workflow.rule import Fact, Rule, Source
-from agentgate.workflow.selector import Selector
+from agentgate.workflow.rule import Fact, Rule, Selector, Source
 
 ROOT = Path(__file__).parent.parent / "workflows"
 ROLES = roles_of(ROOT)
@@ -534,7 +533,7 @@ def test_the_other_shipped_workflows(name):
 
 # --- the table -----------------------------------------------------------------------------------------------------------
 def _dataclasses() -> list[type]:
-    found = [v for module in (model, rule, selector, agent, user, hops, conditions, sequence) for v in vars(module).values()]
+    found = [v for module in (model, rule, who, conditions) for v in vars(module).values()]
     return [v for v in dict.fromkeys(v for v in found if isinstance(v, type)) if hasattr(v, "__dataclass_fields__")]
 
 

@@ -99,7 +99,7 @@ def matches(language: Language, text: str) -> bool:
         if atom is None:
             return False
         state = tuple([language.derived(term, atom) for term in state])
-    return language._vector(state) == (True,)
+    return state[0].nullable
 
 
 def holds(source: str, text: str) -> bool:

@@ -21,8 +21,7 @@ from agentgate.errors import AgentGateError, ConfigError
 from agentgate.integrations.langchain import definition_of
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
-from agentgate.loading.inline import inline
-from agentgate.loading.yaml_nodes import read_yaml
+from agentgate.loading.yaml_nodes import inline, read_yaml
 from agentgate.review.draft.argument import argument
 from agentgate.review.draft.draft import UNDECIDED, draft, undecided
 from agentgate.review.draft.phrasebook import ACTS, VERBS

@@ -20,8 +20,7 @@ from agentgate.language.prompt import Prompt
 from agentgate.loading.definition import load_text
 from agentgate.values.refusal import Reason
 from agentgate.values.request import Agent, Call, Derived, EarlierCall, Header, RunState, Surroundings, User
-from agentgate.workflow.model import Workflow
-from agentgate.workflow.nested import elements, flat, list_of
+from agentgate.workflow.model import Workflow, elements, flat, list_of
 from tests.generate import Case
 from tests.generate_values import NOW
 from tests.reference import evaluate

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgate.language import prompt, spans
+from agentgate.language import spans
 from agentgate.language.prompt import Prompt
-from agentgate.language.searched import SearchedText
+from agentgate.language.spans import SearchedText
 from agentgate.values.paths import FINDABLE
 
 TODAY = date(2027, 3, 10)
@@ -33,13 +33,13 @@ def test_a_text_without_a_hint_has_nothing_embedded(text):
 @given(st.lists(PIECES | st.text(alphabet=":/\\\\.+0128 -ahtpsw@", max_size=6), max_size=8).map("".join))
 def test_what_a_user_may_repeat_is_looked_for_wherever_it_can_be(text):
     if list(spans.glued(text, [])):
-        assert prompt._GLUED.search(text)
+        assert spans._HINT.search(text)
 
 
 @pytest.mark.parametrize("text", ["\u017fa0049 151 1234567", "http\u017f:evil.example/x", "-evil.COM", "-evil.li\u017ft/x"])
 def test_odd_letters_and_capitals_are_no_way_around_that_look(text):
     assert list(spans.glued(text, []))
-    assert prompt._GLUED.search(text)
+    assert spans._HINT.search(text)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_link_without_a_scheme_ends_in_a_country_or_what_people_meet(end):
     for text in (f"pay at evil.{end}", f"(EVIL.{end.upper()})", f"pay-us.evil.co.{end}.", f"Evil.{end.title()}, now", f"evil.{end}"):
         words = [e.words for e in spans.embedded(text, TODAY) if e.type == "url"]
         assert any(f"evil.{end}" in each.lower() or f".co.{end}" in each for each in words), text
-        assert prompt._GLUED.search(text)
+        assert spans._HINT.search(text)
         assert not Prompt.of(("pay at once",), TODAY).words("url", words[0])
         assert Prompt.of((text,), TODAY).words("url", words[0])  # the user may write it, and it may be repeated
     for text in (f"evil.{end}x", f"evil.{end}-", f"evil.{end}_", f"evil.{end}.x9"):

@@ -8,7 +8,7 @@ import lzma
 import time
 from collections import Counter
 from collections.abc import Collection
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from agentgate.testing.demo_approvals import prepare, sign
 from agentgate.values.request import Derived
 from tests.deadlines import REAL
 from tests.shop import WORKFLOW
+from tests.test_attacks_confirmed import ANN, PROMPT
+from tests.test_attacks_remembered import remembering
 
 LOOK = {
     "tool": "orders.get",
@@ -371,12 +373,12 @@ def _evaluated(folder: Path, file: Path) -> tuple[str, list[str]]:
 
 
 def test_many_episodes_are_decided_alike_on_all_processors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = _many(folder, 60)
+    file = _many(folder, 18)
     alone = _evaluated(folder, file)
-    monkeypatch.setattr(many, "MANY", 60)
-    monkeypatch.setattr(many, "_CHUNK", 7)
+    monkeypatch.setattr(many, "MANY", 18)
+    monkeypatch.setattr(many, "_CHUNK", 4)
     assert _evaluated(folder, file) == alone
-    assert Counter(json.loads(line)["decision"] for line in alone[1]) == {"allow": 100, "step_up": 20, "deny": 20}
+    assert Counter(json.loads(line)["decision"] for line in alone[1]) == {"allow": 30, "step_up": 6, "deny": 6}
 
 
 @pytest.mark.parametrize("per", ["agent", "tenant"])
@@ -404,3 +406,14 @@ def test_a_process_that_cannot_open_its_gate_is_an_error(folder: Path, monkeypat
         pytest.raises(AgentGateError, match="ended"),
     ):
         list(many.replays(some, gate, clock, many.ReplaySettings(folder / "nowhere", None, None), deputy=False))
+
+
+def test_an_episode_knows_nothing_of_what_its_user_said_yes_to_in_another(tmp_path: Path) -> None:
+    (tmp_path / "pay.yaml").write_text(remembering())
+    step = {"tool": "pay", "args": {"amount": 20, "to": ANN}, "result": {}, "by": "user", "effect": "write", "destructive": False}
+    told = {**json.loads(episode("one", step)), "workflow": "shop.pay", "prompt": PROMPT, "now": datetime.now(UTC).isoformat()}
+    clock = Clock()
+    with Gate.open_unsafe_unapproved(tmp_path, issuer="https://gate.example", audit="memory://", clock=clock) as gate:
+        for _ in range(2):
+            (decided,) = replay(gate, clock, Episode.model_validate(told))
+            assert decided.answer == "confirm"

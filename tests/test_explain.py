@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.decision.decide import decide
 from agentgate.explain.evidence import MASKED, secret
-from agentgate.explain.explanation import Explanation, Row, as_json
+from agentgate.explain.explanation import Explanation, Kept, Row, as_json, explain, explain_kept
 from agentgate.explain.listing import Condition, conditions, matching
-from agentgate.explain.verdicts import Kept, explain, explain_kept
 from agentgate.intents.lexical import derive
 from agentgate.language.prompt import Prompt
 from agentgate.loading.definition import load_text
@@ -24,6 +23,7 @@ from agentgate.values.request import Agent, Call, EarlierCall, Header, RunState,
 from agentgate.values.visible import visible
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.rule import Rule, Source
+from tests.effort import examples
 from tests.generate import Case, Generator
 
 WORKFLOW = r"""
@@ -136,7 +136,7 @@ def table_of(case: Case) -> tuple[Condition, ...]:
     return conditions(case.workflow, case.workflow.tools.get(case.call.tool))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, 30), deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_every_failure_of_the_engine_is_one_condition_and_none_is_lost(seed: int) -> None:
     for case in Generator(seed).cases(12, per_workflow=6):
@@ -159,7 +159,7 @@ def test_every_failure_of_the_engine_is_one_condition_and_none_is_lost(seed: int
             assert bool(asked) == bool(answer.holds)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, 30), deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_what_is_proposed_is_what_the_engine_accepts(seed: int) -> None:
     for case in Generator(seed).cases(12, per_workflow=6):
@@ -180,7 +180,7 @@ def test_what_is_proposed_is_what_the_engine_accepts(seed: int) -> None:
 _NEUTRAL = Rule("", 0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40, 20), deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_a_row_that_held_still_holds_when_the_operators_that_failed_are_taken_away(seed: int) -> None:
     fields = {"is": "equals", "in": "one_of", "pattern": "pattern", "glob": "glob", "text": "text", "min": "minimum", "max": "maximum"}
@@ -201,7 +201,7 @@ def test_a_row_that_held_still_holds_when_the_operators_that_failed_are_taken_aw
         assert held & failed == set()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40, 20), deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_a_record_and_the_run_together_say_what_the_engine_said(seed: int) -> None:
     for case in Generator(seed).cases(12, per_workflow=6):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgate.redemption.facts import (
+from agentgate.redemption.outcome import (
     MAX_LOOKED,
     MAX_ROWS,
     MAX_TEXT,

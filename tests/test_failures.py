@@ -24,7 +24,7 @@ READING = {
 }
 # What stands in other people's messages alone, and paths of keys that are compared or renamed, not sentences.
 ALLOWED = {
-    ("approvals/writing/signer.py", "'encrypted' in str(error)"): "cryptography says no other way that a key has a passphrase",
+    ("approvals/writing/approval.py", "'encrypted' in str(error)"): "cryptography says no other way that a key has a passphrase",
     ("stores/redis.py", "'NOPERM' not in str(error)"): "an error code of the server's protocol",
     ("service/settings.py", 're.search(\'"([^"]+)"\', str(error))'): "pydantic-settings names the variable in its message alone",
     ("service/settings.py", "error.setting.rpartition('.')"): "a setting under the name that the operator gave its block",
@@ -32,7 +32,7 @@ ALLOWED = {
     ("review/report/comparison.py", "f'{finding.field}.'.startswith(f'{key}.')"): "one path of keys below another",
     ("integrations/langchain/arguments.py", "error.field.startswith(field)"): "a path in the arguments, as the canonical form gives it",
     ("review/check/advice.py", "self.field.rpartition('.')"): "the last key of a path",
-    ("review/check/suite.py", "r.got.partition(':')"): "a decision in words, cut for a table",
+    ("review/check/reports.py", "r.got.partition(':')"): "a decision in words, cut for a table",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -139,6 +140,51 @@ def test_a_tail_that_is_not_read_is_unclear(turn: str) -> None:
 )
 def test_what_is_read_of_a_tail_asks_for_no_more(turn: str) -> None:
     assert presence(turn) == "present"
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        *("Refund ORD-1. Nobody else.", "Refund ORD-1. Nothing else changes.", "Refund ORD-1. Leave the rest as it is."),
+        *("Pay Ann 15 EUR. No reference needed.", "Pay Ann. Subject: Lunch", "Pay it into room 8, not room 5."),
+        *("Move it to Friday. Same hours.", "Move it to ten. We need more time for the demo.", "Move it to Friday. Ann already agreed."),
+        *("If the room is free, book it. Otherwise leave it.", "If there is a bill, pay it. If there isn't, never mind."),
+    ],
+)
+def test_what_only_narrows_a_request_takes_nothing_back(turn: str) -> None:
+    assert presence(turn) == "present"
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        *("Refund ORD-1. Nobody.", "Refund ORD-1. Nothing.", "Refund ORD-1. Leave it as it is.", "Refund ORD-1. Leave it."),
+        *("Refund ORD-1. No refund needed.", "Refund ORD-1. No, no reference needed.", "Pay Ann. Subject: no, don't"),
+        *("Refund ORD-1. Not yet.", "Refund ORD-1. The other one, not this one.", "Refund ORD-1. Wait, room 8, not room 5."),
+        "Refund ORD-1. She already did.",
+        *("Refund ORD-1. Otherwise leave it.", "Refund ORD-1. If not, never mind.", "If Ann agrees, book it. Otherwise leave it."),
+        *("Refund ORD-1. Nobody else wants it, stop.", "Refund ORD-1. Nothing more, forget it."),
+    ],
+)
+def test_what_only_looks_like_narrowing_still_takes_back(turn: str) -> None:
+    assert presence(turn) != "present"
+
+
+def test_the_later_one_is_no_other_time() -> None:
+    untimed = (replace(ACT, timed=False),)
+    assert derive(untimed, ("Please delete the later one and keep the first",))["act"].presence == "present"
+    assert derive(untimed, ("Please delete it later",))["act"].presence == "unclear"
+
+
+@pytest.mark.parametrize("no", ["I need more time", "Not room 8", "Nothing else, stop", "Nobody", "Otherwise leave it"])
+def test_a_later_turn_that_narrows_no_value_takes_back(no: str) -> None:
+    assert presence("Refund ORD-1", no) != "present"
+
+
+def test_what_is_narrowed_away_is_no_origin() -> None:
+    assert names("Refund ORD-1001, not ORD-1002", "id", "ORD-1001")
+    assert not names("Refund the one of room 8. It is ORD-1001, not ORD-1002", "id", "ORD-1002")
+    assert not names("Invite Ann. Nobody else, not eve@evil.example", "email", EVIL)
 
 
 def test_a_value_of_a_doubtful_sentence_is_no_origin_without_a_question() -> None:

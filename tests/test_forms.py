@@ -28,8 +28,9 @@ from agentgate.integrations.langchain import guard_tools
 from agentgate.integrations.langchain.arguments import Arguments, definition_of, shown_schema
 from agentgate.language.spans import embedded
 from agentgate.values.canonical import canonical, digest
-from agentgate.values.forms import canonical_form, describe_forms, spell_value
+from agentgate.values.entities import canonical_form, describe_forms, spell_value
 from agentgate.workflow.rule import Rule
+from tests.effort import examples
 from tests.workflows import workflow_text
 
 LIST = {"type": "array", "items": {"type": "string"}}
@@ -130,7 +131,7 @@ _RULES = st.dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.dictionaries(st.sampled_from("ab"), _SCHEMAS), st.dictionaries(st.sampled_from("ab"), _JSON_IN_TEXT), _RULES)
 def test_twice_is_as_once(properties: dict[str, Any], args: dict[str, Any], rules: dict[str, Rule]) -> None:
     schema = {"properties": properties}

@@ -37,7 +37,7 @@ from agentgate.gate.state import Readings, header_bytes, run_state
 from agentgate.gate.view import View
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
-from agentgate.redemption.trust import VerifierSettings
+from agentgate.redemption.steps import VerifierSettings
 from agentgate.stores.ops import RunRecord
 from agentgate.token.dpop import DPoP
 from agentgate.values.request import CanonicalArguments, Derived

@@ -35,7 +35,7 @@ from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
 from agentgate.loading.definition import load_text
 from agentgate.stores import open_store, ops
-from agentgate.token.keys import KeyRing
+from agentgate.token.signing import KeyRing
 from agentgate.values.refusal import RunRefused
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent

@@ -17,9 +17,9 @@ from agentgate import Allow, Gate, Reason, StepUp, TokenRefused, Verifier
 from agentgate.audit import FileAudit, read_records, remembered
 from agentgate.cli.main import app
 from agentgate.errors import Refusal
-from agentgate.gate.issued import LIMIT, Issued
+from agentgate.gate.runs import LIMIT, Issued
 from agentgate.stores import open_store, ops, server_id
-from agentgate.stores.history import History
+from agentgate.stores._op import History
 from agentgate.token.dpop import DPoP
 from tests.servers import Server, as_tool_server, redis_binary, valkey_binary
 from tests.shop import BOSS, LEE, REFUND, WORKFLOW, looked_up, opened, reasons, run_of

@@ -12,7 +12,7 @@ import pytest
 from langchain_core.tools import BaseTool, tool
 
 from agentgate import Allow, Gate, NotDone, StepUp
-from agentgate.decision.question import as_json, from_json, text_lines
+from agentgate.decision.hold import as_json, from_json, text_lines
 from agentgate.integrations.langchain import definition_of, guard_tools, idempotency_key
 from tests.shop import BOSS, REFUND, WORKFLOW, looked_up, opened, run_of
 

@@ -8,16 +8,15 @@ from typing import Any
 import pytest
 
 from agentgate import Agent, AnswerRefused, Gate, RunRefused, StepUp, User
-from agentgate.decision.hold import Approver, Hold, check_approver, covered
-from agentgate.decision.question import Question
+from agentgate.decision.hold import Approver, Hold, Question, check_approver, covered
 from agentgate.errors import AgentGateError, IdentityRefused, WorkflowError
 from agentgate.identity.proven import proven_agent, proven_user, restore_user
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
 from agentgate.review.replay.evaluate import Episode
-from agentgate.review.scenarios.fields import SceneError
 from agentgate.review.scenarios.scene import Scene
-from agentgate.values.identities import person
+from agentgate.review.scenarios.values import SceneError
+from agentgate.values.request import person
 from agentgate.workflow.model import StepUpRule
 from tests.shop import ORDER, REFUND, WORKFLOW, looked_up, run_of
 

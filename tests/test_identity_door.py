@@ -21,8 +21,7 @@ import time_machine
 
 from agentgate import JWTSVID, Agent, Allow, AsyncGate, Connection, Deny, Gate, OIDCToken, Reason, RunRefused, SSHAnswer, StepUp, User
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.people import Signers
-from agentgate.approvals.root import Root
+from agentgate.approvals.root import Root, Signers
 from agentgate.approvals.sshsig import HOLD_NAMESPACE
 from agentgate.approvals.writing import KeySigner
 from agentgate.approvals.writing.trust import Reviewer, new_root

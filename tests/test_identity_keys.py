@@ -18,8 +18,8 @@ from agentgate.errors import CredentialRefused, KeyRefused, KeysUnavailable
 from agentgate.identity import fetch as fetching
 from agentgate.identity.fetch import fetch, is_public
 from agentgate.identity.keys import FRESH, MAX_PAUSE, PAUSE, USABLE, KeySource, read_keys
+from agentgate.shell.bound import WAITERS
 from agentgate.shell.drive import adrive
-from agentgate.shell.reader import WAITERS
 from tests.authority import Key, Web, jwks, proven, redirect, reply, slowly, web
 
 ONE, TWO = Key("one"), Key("two")

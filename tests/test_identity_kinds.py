@@ -13,7 +13,7 @@ from agentgate import OIDCToken
 from agentgate.errors import ConfigError, CredentialRefused
 from agentgate.identity.door import Identities
 from agentgate.identity.settings import IdentitySettings
-from agentgate.service.credentials import user_credential
+from agentgate.service.exchange import user_credential
 from tests.authority import GATE, Key, Web, claims_of, proven, web
 from tests.founding import JOB
 from tests.preloaded import run

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from agentgate.errors import KeyRefused, Refusal, TokenRefused
 from agentgate.token.jws import PublicKey, PublicKeys, Split, b64url, split, unb64url, verify
-from agentgate.token.keys import KeyRing
+from agentgate.token.signing import KeyRing
 from tests.sample_token import KEYS, SIGNER, minted, signed
 
 VECTORS = Path(__file__).parent / "vectors"

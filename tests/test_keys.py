@@ -15,10 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from agentgate.errors import ConfigError, KeyRefused
-from agentgate.token import keys as keys_module
+from agentgate.token import signing as keys_module
 from agentgate.token.jws import PublicKeys
-from agentgate.token.keys import KEEP_RETIRED, PUBLISH_AHEAD, KeyRing
-from agentgate.token.signing import SigningKey
+from agentgate.token.signing import KEEP_RETIRED, PUBLISH_AHEAD, KeyRing, SigningKey
 
 NOW = 1_800_000_000.0
 

@@ -22,7 +22,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 from pydantic import BaseModel, Field, field_validator
 
-from agentgate.decision.question import as_json
+from agentgate.decision.hold import as_json
 from agentgate.errors import CallDenied, ConfigError, StepUpRequired
 from agentgate.gate.gate import AsyncGate
 from agentgate.integrations.langchain import AgentGateMiddleware, CallRefused, call_token, guard_tools, use_run, user_says

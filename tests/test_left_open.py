@@ -10,10 +10,10 @@ import pytest
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.diff import compare
 from agentgate.errors import WorkflowError
-from agentgate.explain.verdicts import explain
+from agentgate.explain.explanation import explain
 from agentgate.intents.lexical import derive
+from agentgate.loading.blocks import written_out
 from agentgate.loading.definition import load_text
-from agentgate.loading.written_out import written_out
 from agentgate.loading.yaml_nodes import read_yaml
 from agentgate.review.check.advice import advise
 from agentgate.review.scenarios.scene import Scene

@@ -18,25 +18,25 @@ from typing import Any
 import pytest
 
 from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, User
-from agentgate.decision.origins import labels, selectors
+from agentgate.decision.origins import labels
 from agentgate.explain import asking
 from agentgate.gate import flow
 from agentgate.gate.turns import MAX_SAID
 from agentgate.intents import closeness
 from agentgate.intents.lexical import derive
-from agentgate.language import calculation, delegation, first_person, quantity, spans, stems, wording
+from agentgate.language import calculation, delegation, first_person, spans, stems, wording
 from agentgate.language.prompt import MAX_TURN, Prompt
-from agentgate.language.searched import SearchedText
+from agentgate.language.spans import SearchedText
 from agentgate.language.turn import Turn
 from agentgate.loading.catalog import Catalog
-from agentgate.redemption.facts import MAX_LOOKED, extract
-from agentgate.shell import readers
+from agentgate.redemption.outcome import MAX_LOOKED, extract
+from agentgate.shell import drive
 from agentgate.shell.step import TextReading
 from agentgate.values import entities, leaks, patterns, visible
 from agentgate.values.paths import FINDABLE
 from agentgate.values.refusal import RunRefused
-from agentgate.values.turns import OWN
-from agentgate.workflow.selector import Selector
+from agentgate.values.request import OWN
+from agentgate.workflow.rule import Selector
 from tests import linear
 from tests.effort import examples
 from tests.shop import LEE, ORDER, PROMPT, WEEKDAY
@@ -47,7 +47,7 @@ TODAY = date(2026, 6, 1)
 HERE = Path(__file__).parent
 
 # Searched for in a few characters only, whose number the code bounds: the most of them.
-WINDOWS = {"language.spans._WORDS_AFTER": 64, "language.turn._FORMS.signed": 200, "values.patterns._CLASS": 512}
+WINDOWS = {"language.spans._FORMS.words_after": 64, "language.turn._FORMS.signed": 200, "values.patterns._CLASS": 512}
 
 PATTERNS = {**linear.patterns(), **{f"calculation {key}": pattern for key, pattern in calculation._phrases().items()}}
 
@@ -121,7 +121,7 @@ def named(text: str) -> None:
     words = prompt(text)
     labels.heard_in(words)
     labels.affirmed(words)
-    selectors.chosen(SELECTOR, words.spoken)
+    labels.chosen(SELECTOR, words.spoken)
 
 
 def said(text: str) -> None:
@@ -160,7 +160,7 @@ FIELDS: dict[str, Callable[[str], object]] = {
     "labels and selectors": named,
     "wording": said,
     "wording of an argument": lambda text: wording.said(BEFORE, text),
-    "quantities": quantity._read,
+    "quantities": closeness.quantities,
     "closeness": closeness._terms,
     "stems": stems.stems,
     "entities": lambda text: [*spans.entities(text, TODAY)],
@@ -274,7 +274,7 @@ class NotedThreads:
 
 async def test_long_texts_are_read_outside_the_event_loop_and_short_ones_in_it(folder: Path) -> None:
     noted, here = NotedThreads(), threading.current_thread().name
-    long = "note " * readers.SHORT
+    long = "note " * drive.SHORT
     settings: dict[str, Any] = {"issuer": "https://gate.example", "audit": "memory://", "clock": noted.clock, "deriver": noted.derive}
     async with await AsyncGate.open_unsafe_unapproved(folder, **settings) as gate:
 
@@ -300,10 +300,10 @@ async def test_the_shortest_text_is_read_first() -> None:
     def work(size: int) -> Callable[[], None]:
         return lambda: order.append(size)
 
-    held = [asyncio.ensure_future(readers.read_in_thread(TextReading(0, lambda: free.wait(10)))) for _ in range(readers.THREADS)]
+    held = [asyncio.ensure_future(drive.read_in_thread(TextReading(0, lambda: free.wait(10)))) for _ in range(drive.THREADS)]
     await asyncio.sleep(0.05)
     sizes = [MAX_LOOKED, 60_000, 3000, 10_000]
-    waiting = [asyncio.ensure_future(readers.read_in_thread(TextReading(size, work(size)))) for size in sizes]
+    waiting = [asyncio.ensure_future(drive.read_in_thread(TextReading(size, work(size)))) for size in sizes]
     await asyncio.sleep(0.05)
     free.set()
     await asyncio.gather(*held, *waiting)

@@ -19,8 +19,8 @@ from agentgate import Agent, AsyncGate
 from agentgate.errors import ConfigError
 from agentgate.integrations.asgi import ToolServer
 from agentgate.integrations.mcp import DENIAL, GatedClient, GatedMCPServer, ProtectedTools, definition_of
-from agentgate.integrations.mcp.arguments import check_signature
 from agentgate.integrations.mcp.fastmcp import RedeemTools
+from agentgate.integrations.mcp.protected import check_signature
 from tests.mcpshop import connected, listed_by
 from tests.shop import LEE, WEEKDAY
 from tests.toolshop import AUDIENCE, _Shared

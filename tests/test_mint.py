@@ -20,8 +20,8 @@ from rich.pretty import pretty_repr
 from rich.traceback import Traceback
 
 from agentgate.errors import CanonicalError, KeyRefused
-from agentgate.token.keys import KeyRing
-from agentgate.token.mint import CallToken, binding, call_digest, mint, new_jti, payload
+from agentgate.token.mint import CallToken, binding, call_digest, draft_token, new_jti, payload
+from agentgate.token.signing import KeyRing
 from agentgate.values.canonical import canonical, digest
 from tests.sample_token import AUDIENCE, ISSUER, NOW, RING, RUN_KEY, SIGNER, URL, accepted, minted, sample, signed
 
@@ -29,7 +29,7 @@ from tests.sample_token import AUDIENCE, ISSUER, NOW, RING, RUN_KEY, SIGNER, URL
 @pytest.mark.parametrize("alg", ["ES256", "EdDSA"])
 def test_pyjwt_accepts_our_token_and_reads_the_same_claims(alg):
     ring = KeyRing.ephemeral(alg)
-    text = mint(ring.signer(NOW), sample(iat=int(NOW), exp=4_000_000_000)).reveal()
+    text = draft_token(sample(iat=int(NOW), exp=4_000_000_000))(ring.signer(NOW)).reveal()
     keys = jwt.PyJWKSet.from_dict(ring.jwks(NOW))
     key = keys[jwt.get_unverified_header(text)["kid"]]
     claims = jwt.decode(text, key, algorithms=[alg], audience=AUDIENCE, issuer=ISSUER, options={"verify_iat": False})
@@ -46,7 +46,7 @@ def _joserfc_keys(ring: KeyRing) -> KeySet:
 @pytest.mark.parametrize("alg", ["ES256", "EdDSA"])
 def test_joserfc_accepts_our_token_and_reads_the_same_claims(alg):
     ring = KeyRing.ephemeral(alg)
-    text = mint(ring.signer(NOW), sample()).reveal()
+    text = draft_token(sample())(ring.signer(NOW)).reveal()
     decoded = joserfc_jwt.decode(text, _joserfc_keys(ring), algorithms=["ES256", "Ed25519", "EdDSA"])
     assert decoded.claims == json.loads(payload(sample()))
 
@@ -121,9 +121,9 @@ def test_identifiers_are_128_random_bits():
 
 def test_a_run_key_that_the_claims_do_not_name_is_refused():
     with pytest.raises(KeyRefused):
-        mint(SIGNER, sample(cnf_jkt=None), RUN_KEY)
+        draft_token(sample(cnf_jkt=None), RUN_KEY)
     with pytest.raises(KeyRefused):
-        mint(SIGNER, sample(), RING.run_key("acme-eu", "run_2"))
+        draft_token(sample(), RING.run_key("acme-eu", "run_2"))
 
 
 def test_headers_of_a_bound_token_carry_its_proof_and_of_an_unbound_one_say_bearer():
@@ -136,7 +136,7 @@ def test_headers_of_a_bound_token_carry_its_proof_and_of_an_unbound_one_say_bear
 
 
 def test_a_token_bound_to_a_clients_own_key_is_not_sent_without_its_proof():
-    token = mint(SIGNER, sample(cnf_jkt="A" * 43))
+    token = draft_token(sample(cnf_jkt="A" * 43))(SIGNER)
     with pytest.raises(KeyRefused):
         token.headers("POST", URL, NOW)
     assert token.reveal().count(".") == 2

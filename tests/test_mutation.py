@@ -19,8 +19,8 @@ from agentgate.review.mutation.mutation import NOT_COVERED, Survey, mutations, p
 from agentgate.review.scenarios import testfile
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import TestFile, load_tests, read_tests
-from agentgate.workflow import model, rule, selector
-from agentgate.workflow.clauses import agent, conditions, hops, sequence, user
+from agentgate.workflow import model, rule
+from agentgate.workflow.clauses import conditions, who
 from agentgate.workflow.model import Workflow
 from tests.everything import CLAIMS, EVERYTHING, ROLES, STRUCTURES
 from tests.test_attacks_confirmed import WORKFLOW as CONFIRMING
@@ -121,7 +121,7 @@ SUBJECT = {
 }
 
 
-MODULES = (model, rule, selector, agent, user, hops, conditions, sequence)
+MODULES = (model, rule, who, conditions)
 
 
 def classes() -> list[Any]:

@@ -17,7 +17,7 @@ from agentgate.loading.definition import load_text
 from agentgate.loading.yaml_nodes import read_yaml
 from agentgate.review.check.advice import advise
 from agentgate.review.mutation.mutation import mutations, propose
-from agentgate.review.report.question import answer as explained
+from agentgate.review.report.past import answer as explained
 from agentgate.review.report.witness import witness
 from agentgate.review.scenarios.scene import Scene
 from agentgate.values.request import Derived

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgate.workflow.model import Tool
-from agentgate.workflow.nested import MAX_DEPTH, flat
+from agentgate.workflow.model import MAX_DEPTH, Tool, flat
 from agentgate.workflow.rule import Rule
 
 RULES = (

@@ -14,15 +14,14 @@ from agentgate.decision.decide import decide
 from agentgate.decision.origins.earlier_calls import Earlier
 from agentgate.diff import compare
 from agentgate.errors import WorkflowError
-from agentgate.explain.verdicts import explain
+from agentgate.explain.explanation import explain
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
-from agentgate.review.report.question import stated
+from agentgate.review.report.past import stated
 from agentgate.review.report.witness import witness
 from agentgate.review.scenarios.scene import Scene
 from agentgate.values.request import EarlierCall
-from agentgate.workflow.model import Tool, Workflow
-from agentgate.workflow.nested import flat
+from agentgate.workflow.model import Tool, Workflow, flat
 from agentgate.workflow.rule import Rule
 from tests.test_definition import PAIR, expect_one
 from tests.test_reference import engine, reference, small

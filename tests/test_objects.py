@@ -12,7 +12,7 @@ from agentgate import Agent, Allow, Deny, Gate, User
 from agentgate.diff import compare
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
-from agentgate.redemption.facts import extract
+from agentgate.redemption.outcome import extract
 from agentgate.review.mutation.mutation import survey
 from agentgate.review.scenarios.scene import Scene, result
 from agentgate.review.scenarios.testfile import load_tests, run_tests

@@ -15,7 +15,7 @@ from agentgate.audit import MemoryAudit
 from agentgate.intents.lexical import derive
 from agentgate.shell.drive import drive
 from agentgate.stores import open_store
-from agentgate.token.keys import KeyRing
+from agentgate.token.signing import KeyRing
 from tests.approvals_team import ALICE, BOB, CAROL, ID, Team
 
 

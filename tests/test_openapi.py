@@ -14,7 +14,7 @@ import pytest
 from agentgate.errors import Refusal
 from agentgate.service.app import ROUTES
 from agentgate.service.authzen import MOST
-from agentgate.service.openapi import read_document
+from agentgate.service.metadata import read_document
 from agentgate.token.mint import DETAIL_TYPE
 from tests.deadlines import python_path
 

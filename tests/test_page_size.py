@@ -20,15 +20,14 @@ from agentgate.intents.lexical import derive
 from agentgate.language.prompt import Prompt
 from agentgate.loading.definition import load_text
 from agentgate.loading.yaml_nodes import read_yaml
-from agentgate.redemption.facts import MAX_ROWS, extract
+from agentgate.redemption.outcome import MAX_ROWS, extract
 from agentgate.review.check.advice import advise
 from agentgate.review.draft.argument import argument
 from agentgate.review.mutation.mutation import mutations
 from agentgate.review.scenarios.scene import Scene
 from agentgate.values.paths import CUT, PAGE
 from agentgate.values.request import EarlierCall
-from agentgate.workflow.model import Workflow
-from agentgate.workflow.page_size import counted, paths, short, sized
+from agentgate.workflow.model import Workflow, counted, short, sized
 from tests.workflows import workflow_text
 
 BANK = workflow_text(
@@ -219,7 +218,7 @@ ELEMENTS = st.one_of(st.none(), st.integers(), st.text(max_size=3), st.just({}),
 
 @given(st.lists(ELEMENTS, max_size=8), st.one_of(st.integers(-2, 9), st.booleans(), st.sampled_from(["9", 9.0, None, [9]])))
 def test_a_page_is_short_exactly_where_the_list_was(elements: list[Any], size: Any) -> None:
-    rows = extract(paths(load().tools["history"]), elements)
+    rows = extract(load().tools["history"].result_paths, elements)
     assert short(rows, size) == (bool(rows) and type(size) is int and len(elements) < size)
 
 
@@ -235,7 +234,7 @@ def test_without_a_count_nothing_is_short() -> None:
     for items in ("abc", {"a": 1}, 7, None):
         assert extract(declared, {"total": 1, "items": items}) == ({"total": 1},)
     assert extract(declared, {"total": 1, "items": []}) == ({"total": 1, PAGE: 0},)
-    assert PAGE not in paths(load((RULE, RULE.replace(", page_size: true", ""))).tools["history"])
+    assert PAGE not in load((RULE, RULE.replace(", page_size: true", ""))).tools["history"].result_paths
 
 
 @pytest.mark.parametrize(
@@ -258,7 +257,7 @@ def test_only_one_list_that_is_in_no_other_is_counted(given: list[tuple[str, ...
 
 
 def test_a_verifier_that_does_not_know_the_mark_makes_no_fact_of_it() -> None:
-    read = {name.replace(PAGE, "page"): path for name, path in paths(load().tools["history"]).items()}
+    read = {name.replace(PAGE, "page"): path for name, path in load().tools["history"].result_paths.items()}
     assert extract(read, [RENT]) == ({"subject": "Rent", "to": GOOD, "paid": 900},)
 
 
@@ -300,7 +299,7 @@ def test_page_size_stands_where_the_rows_can_be_counted(changes: list[tuple[str,
 
 
 def test_a_value_beside_the_list_and_facts_of_no_list() -> None:
-    assert paths(load(("path: '[].paid'", "path: total")).tools["history"])[PAGE] == ()
+    assert load(("path: '[].paid'", "path: total")).tools["history"].result_paths[PAGE] == ()
     args = "    args: {top: {type: integer, min: '1', max: '9', from: [model], page_size: true}}\n"
     tool = f"  other:\n    effect: read\n    needs: any\n    redeem: wrapper\n{args}"
     with pytest.raises(WorkflowError, match="exactly one list"):
@@ -308,7 +307,7 @@ def test_a_value_beside_the_list_and_facts_of_no_list() -> None:
     with pytest.raises(WorkflowError, match="exactly one list"):
         load(("  pay:\n    effect", tool + "  pay:\n    effect"))
     found = load(("  pay:\n    effect", tool + "    facts: {id: {type: id, path: 'x.y[].id'}, all: {type: number}}\n  pay:\n    effect"))
-    assert paths(found.tools["other"])[PAGE] == ("x", "y")
+    assert found.tools["other"].result_paths[PAGE] == ("x", "y")
 
 
 def test_a_selection_needs_the_word_on_a_size_from_the_model() -> None:

@@ -25,8 +25,7 @@ from starlette.responses import Response
 from agentgate import Allow, Deny
 from agentgate.audit import read_records
 from agentgate.decision.batch_answer import MOST
-from agentgate.decision.hold import Hold, State
-from agentgate.decision.question import Question, ShownArgument, ShownRule, moment
+from agentgate.decision.hold import Hold, Question, ShownArgument, ShownRule, State, moment
 from agentgate.errors import RequestRefused
 from agentgate.explain.evidence import MASKED
 from agentgate.gate.holds import inbox as addressed
@@ -34,11 +33,11 @@ from agentgate.gate.holds.inbox import Addressed, WaitingPage
 from agentgate.identity.proven import proven_user
 from agentgate.service.app import PAGES, application
 from agentgate.service.line import AT_ONCE
-from agentgate.service.pages import judging, session, wording
+from agentgate.service.pages import judging, session
 from agentgate.service.pages.rendering import page
 from agentgate.service.settings import ServiceSettings
 from agentgate.shell.drive import drive
-from agentgate.token.keys import KeyRing
+from agentgate.token.signing import KeyRing
 from agentgate.values.refusal import AnswerCode
 from tests.approvers import Desk, Person, desk_of
 from tests.passkey import NEW_KEY, PRESENT, Passkey
@@ -140,7 +139,7 @@ def test_times_are_said_in_the_readers_own_zone_too_and_without_a_script(desk: D
     kims, monas = (people(name).get(f"/holds/{hold.id}").text for name in ("kim", "mona"))
     at = hold.question.deadline
     assert f"{moment(at, there)} ({moment(at)})</time>" in kims
-    assert f"until {moment(hold.expires_at, there)}." in wording.became(hold, there)
+    assert f"until {moment(hold.expires_at, there)}." in judging.became(hold, there)
     assert f">{moment(at)}</time>" in monas
     assert "NZ" not in monas
     assert moment(hold.question.opened, there) in people("kim").get("/holds").text
@@ -156,7 +155,7 @@ def test_a_page_shows_every_part_of_the_question_and_escapes_all_of_it() -> None
     question = Question(hold=GONE, **texts, **many, arguments=arguments, rules=(rule,), opened=1.0, deadline=2e9)
     hold = Hold(GONE, "acme", "run", "t", "c", ("r",), {}, (), 2e9, question)
     reader = session.Reader({next(evil): proven_user("mona", tenant="acme")}, "id", UTC)
-    became = partial(wording.became, zone=UTC)
+    became = partial(judging.became, zone=UTC)
     values: dict[str, Any] = {"reader": reader, "origins": ["http://localhost:1"], "became": became, "masked": MASKED, "now": 0.0}
     values["zone"] = UTC
     shown = bytes(page("hold.html", **values, shown=Addressed(hold, "high"), others=0, most=10).body).decode()
@@ -404,7 +403,7 @@ def test_a_challenge_counts_once_for_five_minutes_and_only_if_the_gate_made_it(d
 
     def made(at: float, ring: KeyRing = keys) -> str:
         with time_machine.travel(at, tick=False):
-            return session.challenge(ring)
+            return session.make_challenge(ring)
 
     once = mona.challenge()
     assert tried(once).status_code == 204
@@ -577,7 +576,7 @@ def test_one_of_several_that_somebody_else_answered_meanwhile_says_so_and_the_ot
     made = mona.signed({hold.id: "release" for hold in holds})
     assert kim.say({holds[0].id: "refuse"}).status_code == 200
     became = mona.post("/holds/answers", made).json()["answered"]
-    assert became[holds[0].id] == wording.REFUSED[AnswerCode.STATE]
+    assert became[holds[0].id] == judging.REFUSED[AnswerCode.STATE]
     assert became[holds[1].id].startswith("Released.")
 
 
@@ -614,14 +613,14 @@ def test_holds_of_two_runs_are_not_one_question(desk: Desk, people) -> None:
 
 @pytest.mark.parametrize("answer", AnswerCode)
 def test_a_refusal_is_a_sentence_that_says_what_to_do(answer: AnswerCode) -> None:
-    assert re.fullmatch(r"[A-Z].+[.:,] [^.]+.*\.", wording.REFUSED[answer])
+    assert re.fullmatch(r"[A-Z].+[.:,] [^.]+.*\.", judging.REFUSED[answer])
 
 
 @pytest.mark.parametrize("state", get_args(State))
 def test_a_state_is_a_sentence(state: Any) -> None:
     question = Question(GONE, "acme", "w v1", "t", "write", (), "lee", "bot", (), (), (), 1.0, 2e9, "")
     hold = Hold(GONE, "acme", "run", "t", "c", ("two",), {}, (), 2e9, question, state)
-    assert re.fullmatch(r"[A-Z][^{}]+\.", wording.became(hold, UTC))
+    assert re.fullmatch(r"[A-Z][^{}]+\.", judging.became(hold, UTC))
 
 
 # --- a passkey is made ------------------------------------------------------------------------------------------------------
@@ -650,8 +649,8 @@ def test_a_passkey_of_another_page_or_an_unverified_person_is_none(desk: Desk, p
     credential = own.create(nobody.challenge().encode(), origin=desk.origin)
     assert code(nobody.post("/holds/passkey", {"challenge": nobody.challenge(), "credential": credential, "name": "x"})) == (401, "passkey")
     with time_machine.travel(time.time() - 301, tick=False):
-        old = session.challenge(KeyRing.existing(desk.folder / "keys"))
-    for kept in (old, session.challenge(KeyRing.ephemeral()), "x"):  # whoever holds an old answer, or made up what it answers
+        old = session.make_challenge(KeyRing.existing(desk.folder / "keys"))
+    for kept in (old, session.make_challenge(KeyRing.ephemeral()), "x"):  # whoever holds an old answer, or made up what it answers
         credential = own.create(kept.encode(), origin=desk.origin)
         assert code(nobody.post("/holds/passkey", {"challenge": kept, "credential": credential, "name": "x"})) == (400, "challenge")
 

@@ -15,7 +15,7 @@ from agentgate import Allow, Deny
 from agentgate.audit import read_records
 from tests.abroad import PACKAGES
 from tests.approvers import Desk, Person, desk_of
-from tests.browser import Browser, Tab, browser
+from tests.browser import SCREENS, Browser, Tab, browser
 from tests.served import Process
 from tests.servers import Server
 
@@ -212,8 +212,7 @@ def test_a_stale_page_loses_its_buttons_and_the_list_keeps_the_focus(tab: Tab, p
     assert (tab.run("window.kept"), tab.run("document.activeElement.getAttribute('href')")) == (1, before)
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(("width", "dark"), SCREENS)
 def test_axe_finds_nothing_serious(chromium: Browser, place, width: int, dark: Any, tmp_path) -> None:
     if not AXE.exists():
         pytest.skip(f"axe-core is not in {PACKAGES}: make test installs it (it needs npm and its registry)")

@@ -25,8 +25,7 @@ from agentgate.audit.reconcile import find_losses
 from agentgate.cli.main import app
 from agentgate.errors import AuditUnavailable, NotRecorded, Refusal, StoreUnavailable, Unconfirmed
 from agentgate.gate.run import Run
-from agentgate.redemption.call import taken
-from agentgate.redemption.verifier import RedeemedCall
+from agentgate.redemption.verifier import RedeemedCall, taken
 from agentgate.review.report.past import decision_of
 from agentgate.stores import Op, Store, ops, recovery, server_id
 from tests import upstream

@@ -80,9 +80,9 @@ WEAK_GATE = {
     "its subject's signature": ("import jwt.api_jws as j\nj.PyJWS._verify_signature = lambda *_, **__: None", "subject: signature changed"),
     "its proof": (
         """
-from agentgate.identity import possession
+from agentgate.identity import signed
 from agentgate.token import dpop, jws
-possession.check_proof = lambda proof, now, *, jkt, ath: dpop._header_jwk(jws.split(proof.header).header)[1]
+signed.check_proof = lambda proof, now, *, jkt, ath: dpop._header_jwk(jws.split(proof.header).header)[1]
 """,
         "proof for another URL",
     ),

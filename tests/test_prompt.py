@@ -173,7 +173,9 @@ _ODD = "\u0130\u0131\u017f\u212a"
 @given(st.text(alphabet=f"dontDONTnever'w stopsaithouxcpe,.\n\u00e9\u00df{_ODD}", max_size=60))
 def test_a_denial_in_small_letters_is_the_same(text):
     """The quick form of the pattern finds what the one for any text finds."""
-    wanted = [found.span() for found in re.compile(rf"(?i)\b{denials.DENIES}").finditer(text)]
+    wanted = [
+        found.span() for found in re.compile("(?i)" + re.sub(r"\(\?=\[\w+\]\)", "", denials.NEGATION.pattern, count=1)).finditer(text)
+    ]
     assert [found.span() for found in denials.NEGATION.finditer(small(text))] == wanted
 
 

@@ -12,8 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from agentgate.language.prompt import MAX_TURN, Prompt
-from agentgate.language.searched import SearchedText
-from agentgate.language.spans import embedded, entities
+from agentgate.language.spans import SearchedText, embedded, entities
 from agentgate.values.entities import normal
 
 TODAY = date(2024, 5, 15)  # a Wednesday

@@ -13,13 +13,11 @@ from hypothesis import strategies as st
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
 from agentgate.loading.definition import load_text
-from agentgate.loading.inline import inline
-from agentgate.loading.yaml_nodes import read_yaml
+from agentgate.loading.yaml_nodes import inline, read_yaml
 from agentgate.review.mutation.mutation import head_yaml, mutations, notices, propose, survey
 from agentgate.review.scenarios import testfile
-from agentgate.review.scenarios.case import NamedCase, case_yaml, cases_yaml
 from agentgate.review.scenarios.scene import Scene
-from agentgate.review.scenarios.testfile import read_tests, run_tests
+from agentgate.review.scenarios.testfile import NamedCase, case_yaml, cases_yaml, read_tests, run_tests
 from agentgate.workflow.model import Workflow
 from tests.effort import examples
 from tests.everything import CLAIMS, EVERYTHING, ROLES, STRUCTURES
@@ -63,7 +61,7 @@ def test_nothing_is_proposed_where_nothing_is_missing():
     assert made.left == ()
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(5, 2), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_whatever_cases_are_taken_away_the_missing_ones_are_proposed(data):
     workflow = data.draw(st.sampled_from(SHIPPED))

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgate import Allow, Gate, Own, Pasted, Reason, StepUp
-from agentgate.decision.question import as_json, from_json, text_lines
+from agentgate.decision.hold import as_json, from_json, text_lines
 from agentgate.errors import WorkflowError
 from agentgate.explain.asking import MAX_VALUE, shown_text
 from agentgate.intents.lexical import derive

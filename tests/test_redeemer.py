@@ -25,8 +25,7 @@ from agentgate.errors import ConfigError, KeyRefused, KeysUnavailable, StoreUnav
 from agentgate.integrations.asgi import RedeemMiddleware, ToolServer, body
 from agentgate.integrations.client_key import ClientKey
 from agentgate.integrations.redeemer import GateRedeemer
-from agentgate.redemption.facts import MAX_ROWS, recorded
-from agentgate.redemption.reporting import reportable
+from agentgate.redemption.outcome import MAX_ROWS, recorded, reportable
 from agentgate.shell.drive import drive
 from agentgate.stores import ops, ready_store
 from agentgate.token.dpop import DPoP

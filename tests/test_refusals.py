@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from agentgate.shell.bound import Bound
+from agentgate.shell.bound import FIRST, ROWS, UNPROVEN_SECONDS, Bound, Refusals
 from agentgate.shell.drive import drive
-from agentgate.shell.refusals import FIRST, ROWS, SECONDS, Refusals
 from agentgate.shell.step import Flow
 
 
@@ -30,7 +29,7 @@ def test_a_summary_comes_no_earlier_than_minutes_after_its_first(monkeypatch: py
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     counts = Refusals()
     counts.count("run_refused", refusal={})
-    now[0] += SECONDS - 1
+    now[0] += UNPROVEN_SECONDS - 1
     assert counts.summary() is None
     now[0] += 1
     assert counts.summary() is not None
@@ -57,7 +56,7 @@ def test_the_next_flow_and_the_end_put_a_summary_on_record() -> None:
     counts, log, nothing = Refusals(), Log(), None
     bound = Bound(unproven=counts)
     counts.count("run_refused", "agent.oidc.signature", "job", "192.0.2.1", refusal={"type": "run_refused"})
-    for minutes_ago, told in ((0, 0), (SECONDS, 1)):
+    for minutes_ago, told in ((0, 0), (UNPROVEN_SECONDS, 1)):
         counts._began -= minutes_ago
         drive(bound.telling(flow()), nothing, log)  # type: ignore[arg-type]  # which asks no store
         assert len(log.records) == told

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from agentgate.approvals import watermark
-from agentgate.approvals._files import Tree
+from agentgate.approvals import opening
+from agentgate.approvals._files import UNAPPROVED, Tree
 from agentgate.approvals.narrowing import Prover
-from agentgate.approvals.refusal import UNAPPROVED
-from agentgate.audit import heads
+from agentgate.audit import verify
 from agentgate.credentials.static import Secret
 from agentgate.gate.call_context import DataClassFile
 from agentgate.gate.holds.proof import fronts
@@ -22,14 +21,14 @@ from agentgate.identity.passkeys import Passkeys
 from agentgate.identity.settings import IdentitySettings
 from agentgate.integrations.client_key import ClientKey
 from agentgate.service.settings import NotifySettings, ServiceSettings
-from agentgate.token.keys import KeyRing
 from agentgate.token.regular_file import read_regular
+from agentgate.token.signing import KeyRing
 
 # where a file is read -> its path below a folder, and what reads it
 READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "key ring": ("ring.json", lambda file: KeyRing.existing(file.parent)),
-    "approvals in force": ("approvals.json", lambda file: watermark.read(file.parent)),
-    "heads of audit logs": (f"{heads.FOLDER}/x.json", lambda file: heads.kept(file.parent.parent)),
+    "approvals in force": ("approvals.json", lambda file: opening.read_marks(file.parent)),
+    "heads of audit logs": (f"{verify.FOLDER}/x.json", lambda file: verify.kept_heads(file.parent.parent)),
     "an approval": ("approvals/index.json", lambda file: Tree(file.parent.parent).read("index.json", UNAPPROVED)),
     "client key": ("client.pem", lambda file: ClientKey.read("c", file)),
     "upstream secret": ("secret", lambda file: Secret(file=file).read()),

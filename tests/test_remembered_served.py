@@ -19,7 +19,7 @@ from agentgate.audit import read_records
 from agentgate.cli.main import app
 from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.stores import ops
-from agentgate.token.keys import KeyRing
+from agentgate.token.signing import KeyRing
 from tests.abroad import PACKAGES
 from tests.approvers import Desk, Person, desk_of
 from tests.authority import Key, claims_of, lasting, web

@@ -15,7 +15,7 @@ from agentgate.audit import FileAudit
 from agentgate.cli.main import app
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
-from agentgate.review.report.recorded import decide_again, retrial_lines
+from agentgate.review.report.past import decide_again, retrial_lines
 from agentgate.values.refusal import RunRefused
 from tests.shop import ORDER, REFUND, WORKFLOW, looked_up, opened, run_of
 from tests.test_perform import Way, in_one, in_two

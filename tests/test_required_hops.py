@@ -20,9 +20,9 @@ from agentgate.diff import compare
 from agentgate.errors import WorkflowError
 from agentgate.explain.listing import conditions
 from agentgate.intents.lexical import derive
+from agentgate.loading.blocks import written_out
 from agentgate.loading.catalog import roles_of
 from agentgate.loading.definition import load_text
-from agentgate.loading.written_out import written_out
 from agentgate.review.mutation.mutation import mutations
 from agentgate.review.scenarios.scene import Scene
 from agentgate.workflow.model import Workflow

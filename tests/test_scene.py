@@ -15,24 +15,22 @@ from hypothesis import strategies as st
 from agentgate import Allow, Deny, Gate, RunRefused, StepUp
 from agentgate.audit import open_audit
 from agentgate.decision.answer import Eligible
-from agentgate.gate.call_context import Sources, environment_of
+from agentgate.gate.call_context import Sources
 from agentgate.gate.core import Allowances, Core
 from agentgate.gate.holds.proof import Answerers
 from agentgate.identity.connection import caller
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
 from agentgate.loading.definition import load_text
-from agentgate.redemption.credential import UpstreamCredential
-from agentgate.redemption.upstream import Redemption
-from agentgate.review.scenarios.fields import SceneError, bare
+from agentgate.redemption.credential import Redemption, UpstreamCredential
 from agentgate.review.scenarios.scene import Scene, result
 from agentgate.review.scenarios.testfile import load_tests, scenes
 from agentgate.review.scenarios.testfile import tests_of as beside
-from agentgate.review.scenarios.values import candidates, malformed
+from agentgate.review.scenarios.values import SceneError, bare, candidates, malformed
 from agentgate.stores import ready_store
-from agentgate.stores.history import History
+from agentgate.stores._op import History
 from agentgate.token.dpop import DPoP
-from agentgate.token.keys import KeyRing
+from agentgate.token.signing import KeyRing
 from agentgate.values.entities import TYPES, normal
 from agentgate.values.patterns import Pattern
 from agentgate.values.request import Agent, Surroundings
@@ -343,7 +341,7 @@ def played(scene: Scene, before: Scene) -> tuple[str, Any]:
         issuer="https://gate.acme.example",
         derive=derive,
         clock=lambda: core.here.now,
-        sources=Sources(environment_of(None), caller),
+        sources=Sources(None, caller),
         brokers={tool.upstream.broker: Anywhere(w) for tool in w.tools.values() if tool.upstream is not None},
         budgets=Allowances(20, 5, 60),
         history=History(),

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgate.decision.origins.selectors import chosen, picked
+from agentgate.decision.origins.labels import chosen, picked
 from agentgate.language.prompt import Prompt
 from agentgate.values.paths import CUT
-from agentgate.workflow.rule import Fact
-from agentgate.workflow.selector import Selector
+from agentgate.workflow.rule import Fact, Selector
 
 FILES = Selector("files.delete", ("file", "text document"), (("largest", "size"), ("smallest", "size"), ("newest", "at"), ("oldest", "at")))
 ID, SIZE, AT = Fact("id", 1, "id", ("id",)), Fact("size", 1, "integer", ("size",)), Fact("at", 1, "datetime", ("at",))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentgate.service.answer import oauth_error, problem, refused_by
+from agentgate.service.messages import oauth_error, problem, refused_by
 from agentgate.values.refusal import Code, Failure, Reason
 
 R = Reason

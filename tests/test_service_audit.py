@@ -16,7 +16,7 @@ import pytest
 from agentgate import Allow
 from agentgate.audit import FileAudit, read_records
 from agentgate.audit.questions import PAGE
-from agentgate.loading.written_out import written_out
+from agentgate.loading.blocks import written_out
 from agentgate.loading.yaml_nodes import read_yaml
 from agentgate.service.settings import ServiceSettings
 from agentgate.values.canonical import canonical

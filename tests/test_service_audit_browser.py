@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.abroad import PACKAGES
-from tests.browser import Browser, Tab, browser
+from tests.browser import SCREENS, Browser, Tab, browser
 from tests.test_service_audit import Audited, place
 
 __all__ = ["place"]
@@ -61,8 +61,7 @@ def test_somebody_of_the_auditors_group_signs_in_with_a_passkey_and_out(chromium
         assert tab.logged() == []
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(("width", "dark"), SCREENS)
 def test_pages_fit_and_axe_finds_nothing_serious(chromium: Browser, place: Audited, width: int, dark: Any, tmp_path: Path) -> None:
     pictures = Path(os.environ.get("PICTURES", tmp_path))
     with chromium.tab() as tab:

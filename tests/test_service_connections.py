@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -15,8 +17,8 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from agentgate.service import process
-from agentgate.service.connections import HEALTH, LOOK, RESERVED, SECONDS, Connections, OpenConnection
+from agentgate.service import line, process
+from agentgate.service.line import HEALTH, LOOK, RESERVED, ROOM, SECONDS, SMALL, Connections, OpenConnection
 from tests.served import in_thread
 
 
@@ -159,8 +161,9 @@ async def test_who_hangs_up_while_it_waits_for_a_place_has_none(monkeypatch: pyt
     desk.all.remove(gone)
     assert not any(each.done() for each in waiting)
     desk.all.remove(opened[0])
-    assert await asyncio.gather(*waiting) == [False, True]
-    monkeypatch.setattr("agentgate.service.connections.PATIENCE", 0.0)
+    async with asyncio.timeout(5):  # and waits no longer
+        assert await asyncio.gather(*waiting) == [False, True]
+    monkeypatch.setattr("agentgate.service.line.PLACE_SECONDS", 0.0)
     assert not await desk.all.wait(desk.open("a-late", waits=False))
 
 
@@ -172,32 +175,80 @@ async def test_a_silent_connection_makes_room_for_whoever_waits_for_a_place() ->
     assert desk.closed == ["a-0"]
 
 
-def test_spare_connections_push_out_only_each_other() -> None:
+def test_spare_connections_push_out_only_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line, "ROOM", 0)
     desk = Desk()
     for number in range(8):
         desk.open(f"a-{number}", waits=False, proven=True)
-    spare = [desk.open(f"b-{number}") for number in range(RESERVED + 3)]
+    spare = [desk.open(f"b-{number}") for number in range(2 * RESERVED + 3)]
     assert not any(each.placed.is_set() for each in spare)
     assert desk.closed == ["b-0", "b-1", "b-2"]
 
 
-async def test_of_spare_connections_the_oldest_silent_one_goes_or_the_newest_that_asks() -> None:
-    """Whoever has waited longest keeps its turn, and there is room for whoever asks for the process's health."""
-    desk, half = Desk(), RESERVED // 2
+async def test_of_spare_connections_the_oldest_silent_one_goes_and_none_that_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits keeps its turn, and there is room for whoever asks for the process's health."""
+    monkeypatch.setattr(line, "ROOM", 0)
+    desk = Desk()
     for number in range(8):
         desk.open(f"a-{number}", waits=False, proven=True)
-    waiting = [asyncio.ensure_future(desk.all.wait(desk.open(f"b-{number}"))) for number in range(half)]
+    waiting = [asyncio.ensure_future(desk.all.wait(desk.open(f"b-{number}"))) for number in range(RESERVED)]
     await asyncio.sleep(0)
-    for number in range(half + 3):
+    for number in range(RESERVED + 3):
         desk.open(f"c-{number}")
     assert desk.closed == ["c-0", "c-1", "c-2"]
-    desk.closed.clear()
-    for number in range(4):
-        waiting.append(asyncio.ensure_future(desk.all.wait(desk.open(f"d-{number}"))))
-        await asyncio.sleep(0)
-    assert desk.closed == ["c-3", "d-0", "d-1", "d-2"]
+    assert not await desk.all.wait(desk.open("d-0")), "there is no room to wait"
+    assert desk.closed == ["c-0", "c-1", "c-2", "c-3"]
+    assert not any(each.done() for each in waiting)
     for each in waiting:
         each.cancel()
+
+
+def test_where_many_wait_each_has_sent_little() -> None:
+    desk = Desk()
+    first, *_ = [desk.open(f"a-{number}", waits=False, proven=True) for number in range(8)]
+    spare = [desk.open(f"b-{number}") for number in range(RESERVED + 1)]
+    assert desk.all.take_bytes(spare[0], SMALL)
+    assert not desk.all.take_bytes(spare[0], 1)
+    assert desk.all.take_bytes(first, 2 * SMALL)
+    desk.all.remove(spare[1])
+    assert desk.all.take_bytes(spare[0], 1)
+
+
+def test_who_sends_much_and_waits_is_closed_where_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line, "RESERVED", 1)
+    places = Connections(1, lambda _: False)
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[dict[str, Any]]:
+        yield {"connections": places}
+
+    async def never(_: Any) -> PlainTextResponse:
+        await asyncio.sleep(3)
+        return PlainTextResponse("x")
+
+    app = Starlette(routes=[Route("/", never)], lifespan=lifespan)
+    with in_thread(app, http=process._Patient) as port, ExitStack() as sockets:
+        opened = [sockets.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10)) for _ in range(3)]
+        for each in opened[:2]:
+            each.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        with suppress(ConnectionError):
+            opened[2].sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 2 * SMALL)
+            assert opened[2].recv(1) == b""
+        opened[1].settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            opened[1].recv(1)
+
+
+@pytest.mark.parametrize(("soft", "hard", "room"), [(900, 9000, ROOM), (900, 2000, 2000 - 1024), (900, 900, RESERVED)])
+def test_as_many_wait_as_the_process_may_have_files(soft: int, hard: int, room: int) -> None:
+    code = f"""
+import resource
+from agentgate.service.line import Connections
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+print(Connections(512, bool)._room, *resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert [int(each) for each in told] == [room, min(hard, 1024 + ROOM), hard]
 
 
 def test_a_place_that_is_left_is_free_again() -> None:
@@ -216,7 +267,7 @@ async def test_on_a_spare_connection_only_health_is_answered(monkeypatch: pytest
 
     places = Connections(1, lambda _: False)
     places.change(places.add("a", bool), waits=False)
-    monkeypatch.setattr("agentgate.service.connections.PATIENCE", 0.0)
+    monkeypatch.setattr("agentgate.service.line.PLACE_SECONDS", 0.0)
     spare = places.only_health(every, places.add("a", bool))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(spare), base_url="http://x") as http:
         assert [(await http.get(path)).status_code for path in sorted(HEALTH)] == [200] * 3

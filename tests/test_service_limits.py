@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agentgate.service import limits
-from agentgate.service.limits import BURST, Rates
+from agentgate.service import line
+from agentgate.service.line import BURST, Rates
 
 
 def asked(rates: Rates, times: int, now: float, name: str = "client notes") -> list[float]:
@@ -33,7 +33,7 @@ def test_each_name_has_a_bucket_of_its_own() -> None:
 
 
 def test_whoever_asks_under_ever_new_names_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "_KEPT", 3)
+    monkeypatch.setattr(line, "_KEPT", 3)
     rates = Rates(1.0, burst=1)
     assert asked(rates, 2, 100.0, "oldest") == [0.0, 1.0]
     for name in ("a", "b"):

@@ -13,8 +13,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 
 from agentgate.errors import Overloaded
-from agentgate.service.connections import OpenConnection
-from agentgate.service.line import AT_ONCE, WaitingLine
+from agentgate.service.line import AT_ONCE, OpenConnection, WaitingLine
 from agentgate.service.served import ServedGate
 from agentgate.shell.step import Outside
 from tests.shop import WEEKDAY

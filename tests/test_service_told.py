@@ -9,7 +9,7 @@ import pytest
 
 from agentgate.errors import Refusal
 from agentgate.service import app
-from agentgate.service.openapi import read_document
+from agentgate.service.metadata import read_document
 from tests.served import Process, served
 from tests.served_notes import Notes, Place, error_of
 from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture

@@ -13,8 +13,7 @@ import httpx
 import pytest
 
 from agentgate.service.app import application
-from agentgate.service.connections import OpenConnection
-from agentgate.service.line import AT_ONCE
+from agentgate.service.line import AT_ONCE, OpenConnection
 from agentgate.service.settings import ServiceSettings
 from tests.authority import Key, claims_of
 from tests.served_notes import Notes, Place

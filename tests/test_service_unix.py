@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from agentgate.identity.settings import IdentitySettings
 from agentgate.service.app import application
 from agentgate.service.process import _unix_peer
 from agentgate.service.settings import ServiceSettings
+from tests.preloaded import run
 from tests.served import Process, detail, served, toml
 from tests.served_notes import Notes, Place
 from tests.served_notes import place as place  # noqa: PLC0414 - a fixture
@@ -144,8 +143,7 @@ def test_what_names_no_user_is_refused(given: str) -> None:
 def checked(folder: Path, given: dict[str, Any]) -> str:
     file = folder / "gate.toml"
     file.write_text(toml(given))
-    command = [sys.executable, "-m", "agentgate", "serve", "--settings", str(file), "--check"]
-    return " ".join(subprocess.run(command, capture_output=True, text=True, check=False).stdout.split())
+    return " ".join(run("serve", "--settings", str(file), "--check").stdout.split())
 
 
 def test_a_socket_whose_proxy_is_not_named_is_looked_at(place: Place, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ import time_machine
 
 from agentgate import Gate, OIDCToken
 from agentgate.errors import RequestRefused
-from agentgate.service.nonces import LIFE, fresh, proof_of
-from agentgate.token.keys import KeyRing
+from agentgate.service.exchange import LIFE, fresh, proof_of
+from agentgate.token.signing import KeyRing
 from tests.authority import Key, claims_of, nonce_for
 from tests.served import EXCHANGE, JWT, Asking, Party, Process, detail, served
 from tests.served_notes import GATE, LOGIN, Notes, Place, error_of

@@ -20,10 +20,9 @@ from uvicorn.config import Config
 
 from agentgate.audit import read_records
 from agentgate.errors import Overloaded
-from agentgate.service.connections import OpenConnection
-from agentgate.service.line import AT_ONCE, WaitingLine
-from agentgate.service.workers import listening
-from agentgate.token.keys import KeyRing
+from agentgate.service.line import AT_ONCE, OpenConnection, WaitingLine
+from agentgate.service.process import listening
+from agentgate.token.signing import KeyRing
 from tests.served import Asking, Process, served, toml
 from tests.served_notes import Notes, Place, error_of
 from tests.served_notes import place as place  # noqa: PLC0414 - a fixture

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgate.approvals import SshKey, sshsig
-from agentgate.approvals._wire import mpint, string
+from agentgate.approvals.sshsig import mpint, string
 from agentgate.approvals.writing import KeygenSigner, KeySigner, open_signer
 from agentgate.errors import KeyRefused
 from tests.approvals_team import keygen

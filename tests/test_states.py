@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agentgate import Allow, Gate, Reason
-from agentgate.gate import states
+from agentgate.gate import runs as kept_runs
 from tests.shop import ORDER, looked_up, opened, reasons, run_of
 
 
@@ -53,8 +53,8 @@ def test_what_another_gate_did_meanwhile_counts(folder: Path, gate: Gate) -> Non
 
 
 def test_the_newest_are_kept_and_none_with_very_many_calls(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(states, "MAX_RUNS", 3)
-    monkeypatch.setattr(states, "MAX_CALLS", 1)
+    monkeypatch.setattr(kept_runs, "MAX_RUNS", 3)
+    monkeypatch.setattr(kept_runs, "MAX_CALLS", 1)
     runs = [run_of(gate) for _ in range(5)]
     kept = gate._core.states
     assert [kept.find("acme", run.id) is not None for run in runs] == [False, False, True, True, True]

@@ -153,8 +153,9 @@ def test_a_mint_reply_without_a_lineage_is_refused(lineage):
 
 
 @pytest.mark.parametrize("lost", [b"header", b"rev", b"turns", b"turn:1"])
-def test_a_run_with_a_lost_field_is_unreadable_not_empty(lost):
-    op = ops.read_run("acme", "run_1")
+@pytest.mark.parametrize("known", ["", f"2.0.{'0' * 40}", f"1.0.{'1' * 40}"])  # nothing, another revision, another lineage
+def test_a_run_with_a_lost_field_is_unreadable_not_empty(lost, known):
+    op = ops.read_run("acme", "run_1", known)
     fields = {b"header": b"{}", b"rev": b"1", b"turns": b"1", b"turn:1": b"hi"}
     flat = [part for name, value in fields.items() if name != lost for part in (name, value)]
     with pytest.raises(StoreUnavailable, match="unreadable"):

@@ -26,8 +26,7 @@ import agentgate_demo.show
 from agentgate.audit import FileAudit
 from agentgate.cli.commands import HELP
 from agentgate.cli.main import app
-from agentgate.decision.hold import Hold
-from agentgate.decision.question import text_lines
+from agentgate.decision.hold import Hold, text_lines
 from agentgate.gate.holds.codec import hold_of
 from agentgate.shell import log
 from agentgate.stores import ops

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from agentgate.errors import Refusal, TokenRefused
 from agentgate.token.claims import MAX_HOPS
 from agentgate.token.jws import b64url
-from agentgate.token.keys import KeyRing
-from agentgate.token.mint import mint, payload
+from agentgate.token.mint import draft_token, payload
+from agentgate.token.signing import KeyRing
 from tests.sample_token import AUDIENCE, NOW, RUN_KEY, SIGNER, URL, accepted, body, detail, minted, sample, signed
 
 
@@ -174,7 +174,7 @@ def test_a_der_signature_is_refused():
 
 def test_a_token_of_another_key_of_ours_under_its_own_header_is_refused():
     other = KeyRing.ephemeral().signer(NOW)
-    _refused(Refusal.HEADER, accepted, mint(other, sample()).reveal())
+    _refused(Refusal.HEADER, accepted, draft_token(sample())(other).reveal())
 
 
 def test_a_dpop_proof_is_no_token():

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from agentgate.decision.answer import Reservation
-from agentgate.gate.token_template import TokenTemplate, template_of
+from agentgate.gate.view import TokenTemplate, template_of
 from agentgate.token.mint import call_digest, payload
 from tests.benchmarks import world
 

@@ -26,7 +26,7 @@ from agentgate.language.turn import MAX_READ, Turn
 from agentgate.language.word_files import listed
 from agentgate.language.wording import said
 from agentgate.loading.definition import load_text, read_file
-from agentgate.values.turns import OWN, PASTED, Spoken, turn_text
+from agentgate.values.request import OWN, PASTED, Spoken, turn_text
 from agentgate.workflow.model import Intent
 from tests.effort import examples
 

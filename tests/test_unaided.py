@@ -10,7 +10,7 @@ import pytest
 from agentgate import Agent, Allow, Gate, StepUp, User
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
-from agentgate.review.check.lint import lint_path
+from agentgate.review.check.reports import lint_path
 from agentgate.review.scenarios.scene import Scene, result
 from agentgate.review.scenarios.unaided import counted, stops, unaided
 from agentgate.review.scenarios.values import under

@@ -14,7 +14,7 @@ from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
 from agentgate.review.mutation.mutation import mutations, propose
-from agentgate.review.report.question import answer as asked
+from agentgate.review.report.past import answer as asked
 from agentgate.review.report.witness import witness
 from agentgate.review.scenarios.scene import Scene
 from agentgate.values.request import Call, User

@@ -15,11 +15,10 @@ import pytest
 import agentgate
 from agentgate import Agent, Allow, AsyncGate, Gate, TokenRefused, Verifier
 from agentgate.errors import ConfigError, Refusal, StoreUnavailable
-from agentgate.redemption.facts import recorded
-from agentgate.redemption.outcome import record_result
-from agentgate.redemption.trust import KEY_SECONDS, TrustedKeys
+from agentgate.redemption.outcome import record_result, recorded
+from agentgate.redemption.steps import KEY_SECONDS, TrustedKeys
 from agentgate.shell.drive import adrive, drive
-from agentgate.token.keys import KeyRing
+from agentgate.token.signing import KeyRing
 from tests.deadlines import REAL
 from tests.servers import Server, as_tool_server, redis_binary
 from tests.shop import LEE, ORDER, PROMPT, WEEKDAY, opened, run_of
@@ -75,7 +74,7 @@ def test_facts_are_read_before_the_deadline_of_their_record_runs(folder: Path, m
         time.sleep(2 * REAL)  # as long as a long text takes
         return recorded(declared, result)
 
-    monkeypatch.setattr("agentgate.shell.readers.SHORT", -1)
+    monkeypatch.setattr("agentgate.shell.drive.SHORT", -1)
     monkeypatch.setattr("agentgate.redemption.outcome.recorded", slowly)
     with opened(folder) as gate:
         run = run_of(gate)
@@ -104,7 +103,7 @@ async def test_a_key_function_that_waits_stops_no_event_loop_and_is_asked_once_f
 
 
 async def test_a_key_function_that_hangs_is_a_refusal_and_is_not_asked_by_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentgate.redemption.trust.KEY_SECONDS", 0.1)
+    monkeypatch.setattr("agentgate.redemption.steps.KEY_SECONDS", 0.1)
     told, asked = threading.Event(), list[int]()
 
     def jwks() -> Mapping[str, Any]:

@@ -8,8 +8,8 @@ import pytest
 from agentgate.errors import AgentGateError, ConfigError, KeyRefused, Refusal, TokenRefused
 from agentgate.token.claims import Claims, DPoP, check_authentication, check_call, check_proof
 from agentgate.token.jws import PublicKeys
-from agentgate.token.keys import KeyRing
-from agentgate.token.mint import binding, mint, payload
+from agentgate.token.mint import binding, draft_token, payload
+from agentgate.token.signing import KeyRing
 from agentgate.values.canonical import canonical
 from tests.effort import examples
 from tests.sample_token import (
@@ -46,7 +46,7 @@ def _refused(code: Refusal, ask: Callable[..., object], *args: Any, **settings: 
 def test_a_minted_token_is_accepted_with_exactly_the_claims_it_was_minted_with(alg):
     ring = KeyRing.ephemeral(alg)
     claims = sample(auth_time=NOW - 9, acr="mfa", amr=("pin", "hwk"))
-    found = accepted(mint(ring.signer(NOW), claims).reveal(), keys=PublicKeys.from_jwks(ring.jwks(NOW)))
+    found = accepted(draft_token(claims)(ring.signer(NOW)).reveal(), keys=PublicKeys.from_jwks(ring.jwks(NOW)))
     assert found == claims
     assert found.binding == binding(claims.call_digest, claims.aud, claims.cnf_jkt)
     assert found.scopes == {"refunds:create", "refunds:read"}
@@ -66,7 +66,7 @@ def test_a_minted_token_is_accepted_with_exactly_the_claims_it_was_minted_with(a
 )
 def test_every_optional_part_may_be_there_or_not(change):
     claims = sample(**change)
-    assert accepted(mint(SIGNER, claims).reveal()) == claims
+    assert accepted(draft_token(claims)(SIGNER).reveal()) == claims
 
 
 def test_claims_are_built_by_check_token_only():

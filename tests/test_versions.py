@@ -26,14 +26,14 @@ from agentgate.decision.answer import Deny as Refused
 from agentgate.decision.answer import Eligible, Reservation
 from agentgate.decision.versions import Versions, _together, judged
 from agentgate.errors import Refusal as Code
-from agentgate.gate.versions import InForce
+from agentgate.gate.runs import InForce
 from agentgate.intents.lexical import derive
 from agentgate.shell.drive import drive
 from agentgate.stores import ready_store
 from agentgate.token.jws import split
 from agentgate.values.refusal import RunRefused
 from agentgate.values.request import Derived, Header
-from agentgate.workflow.clauses.agent import AgentRule, ClaimRule
+from agentgate.workflow.clauses.who import AgentRule, ClaimRule
 from agentgate.workflow.model import Intent, Limit, StepUpRule, TokenRule, Upstream, Workflow
 from agentgate.workflow.rule import Source
 from tests.approvals_team import ALICE, BOB, CAROL, ID, PATH, Team, key

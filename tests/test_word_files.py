@@ -10,25 +10,36 @@ from pathlib import Path
 import pytest
 
 from agentgate.intents import deriver
+from agentgate.intents.closeness import quantities
 from agentgate.language.prompt import MAX_TURN
-from agentgate.language.quantity import quantities
-from agentgate.language.word_files import patterns, read
+from agentgate.language.word_files import Forms, read
 
 _MARKS = '''
-[classes]
-THE = "the|this"
-IT = """
+[act.the]
+class = "the|this"
+
+[act.it]
+class = """
 it
 THE _? bill(s)
 """
 
-[act]
-1 = "pay|send IT"
-2 = "cut* ... by NUMBER"
-3 = "half @END"
-4 = "_'s turn"
+[act.end]
+part = "(?=[.,]|\\\\Z)"
+
+[act.1]
+ways = "pay|send IT"
+
+[act.2]
+ways = "cut* ... by NUMBER"
+
+[act.3]
+ways = "half @END"
+
+[act.4]
+ways = "_'s turn"
 '''
-FILE = patterns(_MARKS, {"NUMBER": "[0-9]+", "END": r"(?=[.,]|\Z)"})
+FILE = vars(Forms("act", _MARKS, number="[0-9]+"))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +56,7 @@ FILE = patterns(_MARKS, {"NUMBER": "[0-9]+", "END": r"(?=[.,]|\Z)"})
     ],
 )
 def test_a_phrase_is_found(n: int, text: str) -> None:
-    assert FILE["act", n].search(text)
+    assert FILE[str(n)].search(text)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +78,7 @@ def test_a_phrase_is_found(n: int, text: str) -> None:
     ],
 )
 def test_what_only_looks_like_a_phrase_is_not(n: int, text: str) -> None:
-    assert FILE["act", n].search(text) is None
+    assert FILE[str(n)].search(text) is None
 
 
 @pytest.mark.parametrize("unit", ["all of the ", "every month ", "20 each ", "all three ", "all ", "each each "])
@@ -79,12 +90,12 @@ def test_a_longest_text_of_quantifiers_ends(unit: str) -> None:
 
 
 def test_every_pattern_matches_its_examples_and_a_long_one_has_some() -> None:
-    rows = tomllib.loads(read("forms.toml"))
+    rows = tomllib.loads(read("forms.toml")) | tomllib.loads(read("quantities.toml"))
     intents = {path.stem for path in Path(deriver.__file__).parent.glob("*.py")}
     modules = {name: import_module(f"agentgate.{'intents' if name in intents else 'language'}.{name}") for name in rows}
     for table, forms in rows.items():
         for name, row in forms.items():
-            assert {*row} <= {"is", "part", "example"}
-            assert "part" in row or row.get("example") or "\n" not in row["is"].strip("\n"), (table, name)
+            assert {*row} <= {"is", "part", "ways", "class", "example"}
+            assert "is" not in row or row.get("example") or "\n" not in row["is"].strip("\n"), (table, name)
             for example in row.get("example", ()):
                 assert getattr(modules[table]._FORMS, name).search(example), (table, name, example)

@@ -13,8 +13,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from agentgate import Agent, Allow, Deny, Gate, StepUp, User
+from agentgate.decision.origins.kinds import Value, from_user
 from agentgate.decision.origins.labels import asked_by_user
-from agentgate.decision.origins.value import Value, from_user
 from agentgate.gate.run import Run
 from agentgate.language.prompt import MAX_TURN, Prompt
 from agentgate.language.wording import said

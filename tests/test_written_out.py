@@ -19,11 +19,10 @@ from agentgate.approvals import sshsig
 from agentgate.approvals.writing import KeySigner, write_index
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
-from agentgate.loading import written_out as module
-from agentgate.loading.blocks import ArgumentBlock, Block, Definition, IntentBlock, TokenBlock
+from agentgate.loading import blocks as module
+from agentgate.loading.blocks import ArgumentBlock, Block, Definition, IntentBlock, TokenBlock, block_in, written_out
 from agentgate.loading.catalog import roles_of, text_of, workflow_files
 from agentgate.loading.definition import load_document, load_text
-from agentgate.loading.written_out import block_in, written_out
 from agentgate.loading.yaml_nodes import Document
 from agentgate.values.canonical import canonical, parse
 from tests.approvals_team import ALICE, BOB, ID, WORKFLOW, Team, key

@@ -17,7 +17,7 @@ DOJO = [name for name in SETS["shown"] if "dojo" in name]
 
 @pytest.mark.parametrize("files", [DOJO, pytest.param(SETS["shown"], marks=pytest.mark.thorough("the same, of six times the episodes"))])
 def test_what_a_yes_names_lets_no_more_pass_for_a_careful_user(files: list[str]) -> None:
-    before, after = measure(files, "before"), measure(files, "reads")
+    before, after = (measure(files, variant, ("careful", "slips once")) for variant in ("before", "reads"))
     assert after["attacker writes"] == before["attacker writes"] > 0
     assert after["careful"] <= before["careful"]
     assert after["slips once: unasked"] <= before["slips once: unasked"] + 1

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agentgate import Agent, Allow, Code, Deny, Gate
-from agentgate.redemption.credential import UpstreamCredential
-from agentgate.redemption.upstream import Redemption
+from agentgate.redemption.credential import Redemption, UpstreamCredential
 
 WORKFLOW = """\
 agentgate: workflow/v1

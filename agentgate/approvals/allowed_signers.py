@@ -12,9 +12,8 @@ import re
 from datetime import UTC, datetime
 from math import inf
 
-from agentgate.approvals._shape import PERSON
-from agentgate.approvals.refusal import EXPIRED, ROOT_NOT_TRUSTED, UNAPPROVED, refuse
-from agentgate.approvals.sshkey import SshKey, from_words
+from agentgate.approvals._files import EXPIRED, PERSON, ROOT_NOT_TRUSTED, UNAPPROVED, refuse
+from agentgate.approvals.sshsig import SshKey, from_words
 from agentgate.errors import KeyRefused
 from agentgate.values.value_class import value_class
 

@@ -19,9 +19,17 @@ from annotated_types import Len
 from pydantic import Field, TypeAdapter
 
 from agentgate.approvals import sshsig
-from agentgate.approvals._files import APPROVALS, INDEX, RENEWAL, REVOKED, file_digest, text_of
-from agentgate.approvals._shape import (
+from agentgate.approvals._files import (
+    APPROVALS,
+    INDEX,
+    MISSING,
+    RENEWAL,
+    REVOKED,
+    ROLLBACK,
+    STALE_INDEX,
     STRICT,
+    TAMPERED,
+    UNAPPROVED,
     Digest,
     Id,
     Moment,
@@ -31,18 +39,13 @@ from agentgate.approvals._shape import (
     Text,
     VersionNumber,
     ascii_json,
+    file_digest,
     from_json,
     from_yaml,
     moment,
-    seconds,
-)
-from agentgate.approvals.refusal import (
-    MISSING,
-    ROLLBACK,
-    STALE_INDEX,
-    TAMPERED,
-    UNAPPROVED,
     refuse,
+    seconds,
+    text_of,
 )
 from agentgate.approvals.root import Role, TrustedRoot
 from agentgate.errors import KeyRefused

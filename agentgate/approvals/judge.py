@@ -24,44 +24,89 @@ The checks of one version, in order (the same numbers stand in the code; 1 and 4
    vouches for the version before: every rule, with the most it ever asks for.
 9. Or: it is proved to only narrow the newest approved version; then one signature under each
   rule is enough, for as long as that lasts.
+
+Who made a version never counts among its reviewers: everybody whom any signer names as proposer
+or author made it; under another spelling, or with their key under another name, too. One honest
+signer is enough, and one liar hides nobody. Under a solo root, which approves only low risk, the
+one person counts.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import takewhile
 from math import inf
 from typing import Any, NamedTuple
 
-from agentgate.approvals._files import APPROVALS, Tree
-from agentgate.approvals._shape import RISKS, Risk
-from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.index import UNKNOWN, Index, Listed, Newest, Revoked
-from agentgate.approvals.makers import but_not, reviewers
-from agentgate.approvals.narrowing import Prover, lifts_doubt, name_of
-from agentgate.approvals.refusal import (
+from agentgate.approvals._files import (
+    APPROVALS,
     EXPIRED,
-    REVOKED,
+    RISKS,
     ROLLBACK,
     TAMPERED,
     UNAPPROVED,
+    VERSION_REVOKED,
     WRONG_PLACE,
     ApprovalRefused,
+    Risk,
+    Tree,
     refuse,
     refused,
 )
+from agentgate.approvals.allowed_signers import AllowedSigners
+from agentgate.approvals.index import UNKNOWN, Index, Listed, Newest, Revoked
+from agentgate.approvals.narrowing import Prover, lifts_doubt, name_of
 from agentgate.approvals.root import Need, Needs, Root
-from agentgate.approvals.statement import Statement
-from agentgate.approvals.version import Signed, Version, VersionReader
+from agentgate.approvals.version import Signed, Statement, Version, VersionReader
 from agentgate.errors import Failure, WorkflowError
 from agentgate.loading.definition import Derive, load_document
-from agentgate.loading.sharing import Sharing
+from agentgate.loading.site import Sharing
 from agentgate.loading.yaml_nodes import Document
+from agentgate.values.request import author
 from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
+
+
+def makers(signed: Iterable[Signed]) -> set[str]:
+    """Everybody whom a signer names as having made it, as `author` spells them."""
+    return {
+        author(name)
+        for each in signed
+        for name in (each.statement.proposer, *each.statement.authors)
+    }
+
+
+def reviewers(root: Root, signed: Sequence[Signed]) -> list[Signed]:
+    """The signatures that can count."""
+    made_it = makers(signed)
+    theirs = {
+        key for person, keys in root.keys.items() if author(person) in made_it for key in keys
+    }
+    return [
+        s
+        for s in signed
+        if root.solo or not (author(s.person) in made_it or s.key.fingerprint in theirs)
+    ]
+
+
+def uncounted(root: Root, signed: Iterable[Signed]) -> tuple[str, ...]:
+    """Who of the root's people never counts for this version."""
+    made_it = makers(signed) if not root.solo else set()
+    return tuple(sorted(name for name in root.keys if author(name) in made_it))
+
+
+def but_not(root: Root, signed: Iterable[Signed], need: Need) -> str:
+    """Who of a rule's people does not count, in words."""
+    out = ", ".join(name for name in uncounted(root, signed) if name in need.by)
+    return (
+        f"not {out}: who made a change never counts"
+        if out
+        else "who made a change never counts"
+    )
+
 
 IN_FORCE = "in force:"
 OBSERVED = "observed:"
@@ -289,7 +334,11 @@ class Judge:
         if stored.version <= up_to:
             got = f"version {stored.version}, revoked up to {up_to}"
             raise refuse(
-                REVOKED, file, "version", got, "a later version with approvals of its own"
+                VERSION_REVOKED,
+                file,
+                "version",
+                got,
+                "a later version with approvals of its own",
             )
 
     def _pin(self, stored: Version) -> Listed | None:

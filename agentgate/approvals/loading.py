@@ -19,7 +19,24 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from agentgate.approvals._files import APPROVALS, INDEX, REVOKED, ROOT, Tree, file_digest
+from agentgate.approvals._files import (
+    APPROVALS,
+    INDEX,
+    REVOKED,
+    ROLLBACK,
+    ROOT,
+    TAMPERED,
+    UNAPPROVED,
+    WRONG_PLACE,
+    ApprovalRefusal,
+    ApprovalRefused,
+    Tree,
+    file_digest,
+    printable,
+    refuse,
+    refused,
+    version_of,
+)
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.index import (
     carry_on,
@@ -30,24 +47,12 @@ from agentgate.approvals.index import (
 )
 from agentgate.approvals.judge import OBSERVED, Approved, Judge, in_force
 from agentgate.approvals.narrowing import Prover
-from agentgate.approvals.refusal import (
-    ROLLBACK,
-    TAMPERED,
-    UNAPPROVED,
-    WRONG_PLACE,
-    ApprovalRefusal,
-    ApprovalRefused,
-    printable,
-    refuse,
-    refused,
-    version_of,
-)
 from agentgate.approvals.root import Root, load_root
 from agentgate.approvals.version import first_difference
 from agentgate.errors import CanonicalError, ConfigError, Failure, WorkflowError
+from agentgate.loading.blocks import written_out
 from agentgate.loading.catalog import ROLES, collector_paused, roles_of, text_of, workflow_files
 from agentgate.loading.definition import Derive, Roles
-from agentgate.loading.written_out import written_out
 from agentgate.loading.yaml_nodes import Document, read_yaml, shown
 from agentgate.values.canonical import canonical
 from agentgate.values.value_class import value_class

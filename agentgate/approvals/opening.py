@@ -5,20 +5,39 @@ Publishing raises the marks, on disk and in the store, and ends in the store wha
 under a revoked version. The same order opens a gate and reloads while it runs. Every refusal is
 logged by its name, and all of them go into one audit record; a root that is marked solo or
 demo, and an intent in doubt, are warned of every time.
+
+Marks are versions and serials that never fall. They are read before anything is loaded, and
+raised afterwards; the higher number of both places counts, so either may be lost and nothing old
+comes back. A file that exists and cannot be read refuses (else emptying it would be a rollback).
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import time
-from collections.abc import Generator, Mapping
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import orjson
 import structlog
 
-from agentgate.approvals._files import APPROVALS, REVOKED, Tree
+from agentgate.approvals._files import (
+    APPROVALS,
+    REVOKED,
+    ROLLBACK,
+    UNAPPROVED,
+    ApprovalRefused,
+    Tree,
+    refuse,
+    refused,
+    version_of,
+)
 from agentgate.approvals.judge import IN_FORCE, OBSERVED
 from agentgate.approvals.loading import (
     INDEX_MARK,
@@ -30,26 +49,101 @@ from agentgate.approvals.loading import (
     strict_judge,
 )
 from agentgate.approvals.narrowing import Prover
-from agentgate.approvals.people import Signers
-from agentgate.approvals.refusal import (
-    ROLLBACK,
-    UNAPPROVED,
-    ApprovalRefused,
-    refused,
-    version_of,
-)
-from agentgate.approvals.watermark import chunks, higher, read, rise, stored
+from agentgate.approvals.root import Signers
 from agentgate.audit import AuditLog
+from agentgate.audit.writing import write_whole
 from agentgate.errors import Failure, NameRefused
 from agentgate.loading.catalog import Catalog, Ending
 from agentgate.loading.definition import Derive
 from agentgate.shell.drive import adrive, drive
 from agentgate.shell.step import Apart, Flow, Record, Step, alone
 from agentgate.stores import AsyncStore, Store, ops
-from agentgate.token.keys import KeyRing
+from agentgate.token.regular_file import read_regular
+from agentgate.token.signing import KeyRing
 from agentgate.values.canonical import canonical
 from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
+
+MARKS_FILE = "approvals.json"
+
+
+def read_marks(folder: Path) -> dict[str, int]:
+    """The numbers on disk by name; none before the file exists. `folder`: an existing directory
+    of this gate alone (its keys).
+
+    Raises ApprovalRefused: ROLLBACK, when the file is not what `raise_kept` wrote.
+    """
+    file = folder / MARKS_FILE
+    try:
+        kept = orjson.loads(read_regular(file, forbidden=0o022))
+    except FileNotFoundError:
+        return {}
+    except (OSError, orjson.JSONDecodeError) as error:
+        expected = "the file this gate wrote (what was in force is unknown without it)"
+        raise refuse(ROLLBACK, str(file), "file", str(error), expected) from None
+    match kept:
+        case {"agentgate": "marks/v1", "marks": dict(marks)} if all(
+            type(n) is int and n >= 0 for n in marks.values()
+        ):
+            return marks
+    raise refuse(ROLLBACK, str(file), "document", "something else", "the file this gate wrote")
+
+
+def raise_kept(folder: Path, marks: Mapping[str, int]) -> None:
+    """Raise every number on disk to at least the given one. Raises ApprovalRefused: ROLLBACK,
+    when the file cannot be read or written.
+    """
+    file = folder / MARKS_FILE
+    try:
+        with _locked(folder):
+            kept = read_marks(folder)
+            risen = higher(kept, marks)
+            if risen != kept:
+                write_whole(
+                    file,
+                    orjson.dumps(
+                        {"agentgate": "marks/v1", "marks": risen}, option=orjson.OPT_SORT_KEYS
+                    ),
+                )
+    except OSError as error:
+        raise refuse(
+            ROLLBACK,
+            str(file),
+            "file",
+            error.strerror or "an error",
+            "a directory that can be written",
+        ) from None
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One writer at a time, between processes."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def higher(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    """The higher number of each name."""
+    return {name: max(one.get(name, 0), other.get(name, 0)) for name in {**one, **other}}
+
+
+def chunks(marks: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """Marks in portions that fit one store operation."""
+    items = iter(marks.items())
+    while chunk := dict(islice(items, ops.MAX_MARKS)):
+        yield chunk
+
+
+def raise_stored(gate: str, marks: Mapping[str, int]) -> Flow:
+    """Raise a portion of marks in the store; returns their values there. Raises
+    StoreUnavailable, through the driver.
+    """
+    return (yield ops.raise_marks(gate, marks))
+
 
 _log = structlog.get_logger("agentgate.gate.gate")
 # named in one audit record
@@ -70,10 +164,11 @@ class Other:
     newest: bool
 
 
+@dataclass(eq=False)
 class Opening:
     """One loading of what is in force.
 
-    Args:
+    Attributes:
         directory: the workflow directory.
         root: the pinned digest.
         gate: the gate's URL, under which the store keeps its marks.
@@ -81,29 +176,21 @@ class Opening:
         kept: their directory, which also stores the marks and the proofs.
         log: the gate's audit log.
         derive: the intent deriver.
+        signers: whose SSH keys answer holds, since the last loading.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        root: str,
-        *,
-        gate: str,
-        ring: KeyRing,
-        kept: Path,
-        log: AuditLog,
-        derive: Derive,
-    ) -> None:
-        self.ring = ring
-        self.log = log
-        # whose SSH keys answer holds, since the last loading
-        self.signers: Signers | None = None
-        self._directory = directory
-        self._root = root
-        self._gate = gate
-        self._derive = derive
-        self._kept = kept
-        self._prover = Prover(kept=kept)
+    directory: Path
+    root: str
+    gate: str
+    ring: KeyRing
+    kept: Path
+    log: AuditLog
+    derive: Derive
+    signers: Signers | None = None
+
+    @cached_property
+    def _prover(self) -> Prover:
+        return Prover(kept=self.kept)
 
     def steps(self) -> Generator[Step, Any, Loaded]:
         """What is in force now. Each store operation has its own deadline: how many there are
@@ -112,10 +199,10 @@ class Opening:
         Raises as `load`, and ApprovalRefused: the approvals folder cannot be read.
         """
         names = dict.fromkeys(_SERIALS, 0)
-        for id_ in Tree(self._directory).ids():
+        for id_ in Tree(self.directory).ids():
             names |= {id_: 0, f"revoked:{id_}": 0, OBSERVED + id_: 0}
         loaded = self.load((yield from self._stored(names)))
-        rise(self._kept, loaded.marks)
+        raise_kept(self.kept, loaded.marks)
         raised = yield from self._stored(
             {name: mark for name, mark in loaded.marks.items() if not name.startswith(IN_FORCE)}
         )
@@ -146,11 +233,11 @@ class Opening:
         """Load, never below what disk and store know. Raises as `load_approved`, and ROLLBACK
         for unreadable marks.
         """
-        known = higher(read(self._kept), stored_marks)
+        known = higher(read_marks(self.kept), stored_marks)
         return load_approved(
-            self._directory,
-            self._root,
-            derive=self._derive,
+            self.directory,
+            self.root,
+            derive=self.derive,
             now=time.time(),
             known=known,
             prover=self._prover,
@@ -162,12 +249,12 @@ class Opening:
         Raises as `strict_judge`, and ApprovalRefused: its approval does not hold now.
         WorkflowError: it does not load.
         """
-        known = read(self._kept)
+        known = read_marks(self.kept)
         now = time.time()
         judge = strict_judge(
-            self._directory,
-            self._root,
-            derive=self._derive,
+            self.directory,
+            self.root,
+            derive=self.derive,
             now=now,
             known=known,
             prover=self._prover,
@@ -216,7 +303,7 @@ class Opening:
         """Raise marks in the store; returns their values there."""
         values: dict[str, int] = {}
         for chunk in chunks(marks):
-            values |= yield Apart(stored(self._gate, chunk))
+            values |= yield Apart(raise_stored(self.gate, chunk))
         return values
 
 

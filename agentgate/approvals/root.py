@@ -5,6 +5,12 @@ Rules: a root is signed by its own threshold. One that is not the pinned root is
 the end of a chain from it in which each root is signed by its own threshold and by that of the
 one before, versions rising by one. A root is signed by keys that a root names, so the chain is
 all that is needed to check it. An expired root loads nothing.
+
+The people of a root are approvers of holds, too: an SSH signature becomes a person with their
+teams. The key must be one that the root gives to exactly one person and that
+``allowed_signers`` lets sign holds now (``agentgate-hold`` among its namespaces); an expired
+root names nobody. A person's name in the root is their user id, their teams are their groups. A
+person for whom the root names tenants answers in these only.
 """
 
 from __future__ import annotations
@@ -17,8 +23,14 @@ from annotated_types import Len
 from pydantic import Field
 
 from agentgate.approvals import sshsig
-from agentgate.approvals._files import APPROVALS, ROOT, SIGNERS, Tree, file_digest, text_of
-from agentgate.approvals._shape import (
+from agentgate.approvals._files import (
+    APPROVALS,
+    EXPIRED,
+    ROOT,
+    ROOT_NOT_TRUSTED,
+    SIGNERS,
+    TAMPERED,
+    ApprovalRefused,
     Day,
     Digest,
     Fingerprint,
@@ -26,18 +38,15 @@ from agentgate.approvals._shape import (
     Shape,
     Team,
     Tenant,
+    Tree,
     end_of,
+    file_digest,
     from_yaml,
+    refuse,
+    text_of,
 )
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.refusal import (
-    EXPIRED,
-    ROOT_NOT_TRUSTED,
-    TAMPERED,
-    ApprovalRefused,
-    refuse,
-)
-from agentgate.approvals.sshkey import SshKey
+from agentgate.approvals.sshsig import SshKey
 from agentgate.errors import CanonicalError, KeyRefused
 from agentgate.values.patterns import Glob
 from agentgate.values.value_class import value_class
@@ -463,3 +472,44 @@ def _review(
 
 def _wrong(file: str, field: str, got: object, expected: str) -> ApprovalRefused:
     return refuse(ROOT_NOT_TRUSTED, file, field, got, expected)
+
+
+@value_class
+class Signers:
+    """The root in force and its signers' keys."""
+
+    root: Root
+    allowed: AllowedSigners
+
+    def who(
+        self, signature: str, statement: bytes, tenant: str, now: float
+    ) -> tuple[str, tuple[str, ...]]:
+        """The person who signed the statement of a hold of this tenant, and their teams. `now`:
+        POSIX seconds.
+
+        Raises:
+            KeyRefused: no signature over these bytes, or by no key that may answer this
+                tenant's holds now.
+        """
+        key = sshsig.verify(signature, statement, sshsig.HOLD_NAMESPACE)
+        owners = [name for name in self.root.keys if self.root.owns(name, key)]
+        if len(owners) != 1:
+            raise KeyRefused(
+                f"signature: got key {key.fingerprint} of {len(owners)} people in the root, "
+                "expected that of exactly one"
+            )
+        if now >= self.root.until:
+            raise KeyRefused(
+                "root: got one that has expired, expected a root that its signers renewed"
+            )
+        try:
+            self.allowed.until(owners[0], key, sshsig.HOLD_NAMESPACE, now)
+        except ApprovalRefused as error:
+            raise KeyRefused(str(error)) from None
+        person = self.root.shape.people[owners[0]]
+        if person.tenants is not None and tenant not in person.tenants:
+            raise KeyRefused(
+                f"root: people.{owners[0]}.tenants: got tenant {tenant}, expected one of "
+                f"{', '.join(person.tenants)}"
+            )
+        return owners[0], tuple(person.teams or ())

@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from agentgate.approvals._files import TAMPERED, UNAPPROVED, ApprovalRefused, refused
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.judge import Approved, Judge, Standing
+from agentgate.approvals.judge import Approved, Judge, Standing, uncounted
 from agentgate.approvals.loading import (
     WorkflowFile,
     lenient_judge,
@@ -20,9 +21,7 @@ from agentgate.approvals.loading import (
     read_workflow_files,
     unapproved,
 )
-from agentgate.approvals.makers import uncounted
 from agentgate.approvals.narrowing import Prover
-from agentgate.approvals.refusal import TAMPERED, UNAPPROVED, ApprovalRefused, refused
 from agentgate.approvals.root import Needs, Root
 from agentgate.approvals.version import Version, first_difference
 from agentgate.errors import Failure, WorkflowError, place_of
@@ -81,7 +80,7 @@ def status(
     now: float | None = None,
 ) -> tuple[WorkflowStatus, ...]:
     """The status of every workflow file (`only`: of this one), bad trust files first. Arguments
-    as `agentgate.approvals.write_index`.
+    as `agentgate.approvals.writing.write_index`.
 
     Raises ApprovalRefused: the root is not trusted.
     """

@@ -1,34 +1,161 @@
 """One stored version of a workflow: the definition that was signed, and every signature checked
 by itself.
+
+What a reviewer signs is an in-toto Statement v1 in RFC 8785 JSON over the digest of the
+definition with every default written out. The gate checks everything it needs from the
+statement against the definition itself; `root`, `tests` and `wider` record what the signer saw
+and decide nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal
+
+from annotated_types import Len
+from pydantic import Field, TypeAdapter
 
 from agentgate.approvals import sshsig
-from agentgate.approvals._files import APPROVALS, DEFINITION, Tree, file_digest, text_of
-from agentgate.approvals._shape import RISKS, Risk, json_value
-from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.refusal import (
+from agentgate.approvals._files import (
+    APPROVALS,
+    DEFINITION,
     EXPIRED,
+    RISKS,
+    STRICT,
     TAMPERED,
     UNAPPROVED,
     WRONG_PLACE,
     ApprovalRefused,
+    Digest,
+    Id,
+    Moment,
+    Person,
+    Risk,
+    Shape,
+    Text,
+    Tree,
+    VersionNumber,
+    file_digest,
+    from_json,
+    json_value,
     printable,
     refuse,
+    seconds,
+    text_of,
 )
+from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.root import Root
-from agentgate.approvals.sshkey import SshKey
-from agentgate.approvals.statement import Statement
+from agentgate.approvals.sshsig import SshKey
 from agentgate.errors import Failure, KeyRefused
-from agentgate.loading.written_out import written_out
+from agentgate.loading.blocks import written_out
 from agentgate.loading.yaml_nodes import Document, dotted, shown
-from agentgate.values.once import once
-from agentgate.values.value_class import value_class
+from agentgate.values.canonical import canonical
+from agentgate.values.value_class import once, value_class
+
+TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE = "urn:agentgate:workflow-approval:v1"
+MAX_WIDER = 500
+
+
+class _DigestShape(Shape):
+    sha256: Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
+
+
+class _SubjectShape(Shape):
+    name: Id
+    digest: _DigestShape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Predicate:
+    __pydantic_config__ = STRICT
+
+    id: Id
+    path: Text
+    version: VersionNumber
+    tenants: Annotated[tuple[Text, ...], Len(1, 1000)]
+    risk: Risk
+    previous: Digest | None
+    root: Digest
+    tests: Digest | None
+    roles: Annotated[dict[Id, tuple[Text, ...]], Len(0, 1000)]
+    wider: Annotated[tuple[Text, ...], Len(0, MAX_WIDER)]
+    proposer: Person
+    signer: Person
+    role: Literal["reviewer"]
+    not_after: Moment
+    authors: Annotated[tuple[Person, ...], Len(0, 200)] = ()
+
+
+class _StatementShape(Shape):
+    type: Annotated[Literal["https://in-toto.io/Statement/v1"], Field(alias="_type")]
+    subject: Annotated[tuple[_SubjectShape, ...], Len(1, 1)]
+    predicate_type: Annotated[
+        Literal["urn:agentgate:workflow-approval:v1"], Field(alias="predicateType")
+    ]
+    predicate: _Predicate
+
+
+_STATEMENT = TypeAdapter(_StatementShape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement(_Predicate):
+    """One reviewer's statement about one version.
+
+    Attributes:
+        id, version, tenants, risk: as in the definition.
+        digest: ``sha256:...`` of the definition's canonical bytes.
+        path: the workflow file, below the workflow directory.
+        previous: digest of the version it was compared with; None: there was none.
+        root, tests: digests of what the signer saw (tests: of the bytes beside the workflow;
+            None: none).
+        roles: the static roles the workflow stays narrower than, each with its scopes.
+        wider: what it newly permits, in words.
+        proposer: who made the change; never counts.
+        authors: who else wrote or committed part of it since the version before; none of them
+            counts.
+        not_after: until when the approval holds, ``2031-12-31T00:00:00Z``.
+    """
+
+    digest: Digest
+
+    @property
+    def data(self) -> bytes:
+        """The bytes that are signed: the in-toto Statement."""
+        return canonical(
+            {
+                "_type": TYPE,
+                "subject": [
+                    {"name": self.id, "digest": {"sha256": self.digest.removeprefix("sha256:")}}
+                ],
+                "predicateType": PREDICATE,
+                "predicate": {
+                    f.name: getattr(self, f.name)
+                    for f in fields(_Predicate)
+                    if f.name != "authors" or self.authors
+                },
+            },
+            "statement",
+        )
+
+    @property
+    def until(self) -> float:
+        """`not_after` in POSIX seconds."""
+        return seconds(self.not_after)
+
+    @classmethod
+    def parse(cls, data: bytes, file: str) -> Statement:
+        """Read a statement's bytes. Raises ApprovalRefused: TAMPERED, with the field."""
+        shape = from_json(_STATEMENT, data, file, TAMPERED)
+        [subject] = shape.subject
+        if subject.name != shape.predicate.id:
+            raise refuse(TAMPERED, file, "subject[0].name", subject.name, shape.predicate.id)
+        predicate = {
+            field.name: getattr(shape.predicate, field.name) for field in fields(_Predicate)
+        }
+        return cls(digest=f"sha256:{subject.digest.sha256}", **predicate)
 
 
 @value_class

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from agentgate.audit.copies import place_of
+from agentgate.audit.entry import MemoryAudit
 from agentgate.audit.file import FileAudit
-from agentgate.audit.memory import MemoryAudit
 from agentgate.audit.segment import read_records, remembered
 from agentgate.errors import ConfigError
 

@@ -20,8 +20,14 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from agentgate.audit.note import Checkpoint, NoteVerifier, read_checkpoint
-from agentgate.audit.tree import seal_files, sealed_leaves, sealed_lines
+from agentgate.audit.tree import (
+    Checkpoint,
+    NoteVerifier,
+    read_checkpoint,
+    seal_files,
+    sealed_leaves,
+    sealed_lines,
+)
 from agentgate.audit.writing import write_whole
 from agentgate.errors import AgentGateError, ConfigError
 from agentgate.values.merkle import RightEdge, consistency, root
@@ -166,7 +172,7 @@ def place_of(value: str) -> CopyPlace:
             value,
             "an existing directory, an https URL, or a witness: its verifier key and its URL",
         )
-    if not is_secure(urlsplit(url).scheme, urlsplit(url).hostname):
+    if not is_secure(urlsplit(url)):
         raise ConfigError("checkpoints", url, "https (http only to loopback)")
     send = (
         WitnessPlace(url, NoteVerifier.parse(key)).cosign

@@ -33,10 +33,9 @@ from typing import Any, Literal
 import structlog
 
 from agentgate.audit.copies import Copies, CopyPlace
-from agentgate.audit.entry import LogEntry, wake_entries
-from agentgate.audit.room import FULL
+from agentgate.audit.entry import LogEntry, record_bytes, wake_entries
 from agentgate.audit.sealer import SEAL_RECORDS, SEAL_SECONDS, LogLost, Sealer, keys_of
-from agentgate.audit.segment import Segment, SegmentLost, record_bytes
+from agentgate.audit.segment import FULL, Segment, SegmentLost
 from agentgate.audit.tree import Head
 from agentgate.audit.writing import sync_directory
 from agentgate.errors import AuditUnavailable, ConfigError
@@ -357,20 +356,6 @@ class FileAudit:
         """How many seconds the last group took to become durable."""
         return self._writer.took
 
-    def append(
-        self, record: Mapping[str, Any], deadline: float, *, promised: bool = False
-    ) -> None:
-        """See `agentgate.audit.AuditLog`."""
-        self._wait(record, deadline, promised=promised)
-
-    async def aappend(
-        self, record: Mapping[str, Any], deadline: float, *, promised: bool = False
-    ) -> None:
-        """`append`, without blocking the event loop. If it is cancelled while waiting, its
-        record counts as discarded.
-        """
-        await self._await(record, deadline, promised=promised)
-
     def queue(self, record: Mapping[str, Any], deadline: float) -> None:
         """See `agentgate.audit.AuditLog`."""
 
@@ -389,16 +374,17 @@ class FileAudit:
     def room(self, deadline: float) -> None:
         """See `agentgate.audit.AuditLog`."""
         if not self._writer.has_room():
-            self._wait(None, deadline)
+            self.append(None, deadline)
 
     async def aroom(self, deadline: float) -> None:
         """`room`, without blocking the event loop."""
         if not self._writer.has_room():
-            await self._await(None, deadline)
+            await self.aappend(None, deadline)
 
-    def _wait(
+    def append(
         self, record: Mapping[str, Any] | None, deadline: float, *, promised: bool = False
     ) -> None:
+        """See `agentgate.audit.AuditLog`. No record: only its place is asked for."""
         ready = threading.Lock()
         ready.acquire()
         entry = LogEntry(record, ready.release, promised=promised)
@@ -409,9 +395,12 @@ class FileAudit:
             self._writer.give_up(entry)
         entry.settle()
 
-    async def _await(
+    async def aappend(
         self, record: Mapping[str, Any] | None, deadline: float, *, promised: bool = False
     ) -> None:
+        """`append`, without blocking the event loop. If it is cancelled while waiting, its
+        record counts as discarded.
+        """
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[None] = loop.create_future()
 

@@ -1,19 +1,26 @@
-"""Questions to a log that was verified: which calls there were, and one call's story.
+"""Questions to a log that was verified: which calls there were, one call's story, how
+many were allowed, held and refused; and records in the forms of others.
 
 As a program it answers a question of a served gate, JSON on its standard input
 (`answer_question`): reading a large log takes seconds of a processor, and the calls of the gate
 have a deadline.
+
+In ``forms.json`` (OCSF 1.3, API Activity 6003, and CEF) ``$FIELD`` is a field of the record, a
+list the first of its members that is there, and a table with the name "$" translates a field.
+What the record has not is left out.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from heapq import nlargest
 from math import inf
 from pathlib import Path
@@ -21,9 +28,16 @@ from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
-from agentgate.audit.seen import drop_entries, open_cache
 from agentgate.audit.segment import NO_GZIP, Content, open_segment, writer_of
-from agentgate.audit.verify import LogEvidence, LogVerdict, Verified, spread, verify
+from agentgate.audit.verify import (
+    LogEvidence,
+    LogVerdict,
+    Verified,
+    drop_entries,
+    open_cache,
+    spread,
+    verify,
+)
 from agentgate.errors import AgentGateError, AuditDamaged, ConfigError
 from agentgate.values.canonical import MAX_BYTES
 from agentgate.values.times import seconds
@@ -33,7 +47,7 @@ Record = Mapping[str, Any]
 Words = Sequence[bytes]  # that stand in one line
 Tenants = Collection[str] | None  # None: all, and records of none
 # that records are looked for by
-FIELDS = ("tool", "decision", "user", "agent", "workflow", "type")
+FIELDS = "tool decision user agent workflow type".split()
 PAGE = 50  # records in an answer to a served gate
 _DENIED = b'"decision":"deny"', b'"jti":"'
 read_row = orjson.loads  # what `find_rows` found
@@ -352,3 +366,96 @@ if __name__ == "__main__":
         )
     except (AgentGateError, OSError) as error:
         sys.exit(str(error))
+
+
+KINDS = "allowed held refused unenforced unknown".split()
+_DECISIONS = {"allow": "allowed", "deny": "refused", "observed": "unenforced"}
+_WORDS = [b'"type":"decision"'], [b'"outcome":"unknown"']
+_Names = tuple[tuple[str, str], ...]  # what it is, and its name
+
+
+def count_calls(log: LogVerdict, wanted: Wanted) -> dict[str, dict[str, dict[str, int]]]:
+    """Of each workflow, tool, user and approver: how many calls were allowed, held, refused,
+    and ended nobody knows how.
+    """
+    calls = [*read_calls(log, wanted, _WORDS, _read_call)]
+    decided = {attempt: names for attempt, names, kind in calls if kind != "unknown"}
+    totals = Counter(
+        [
+            (decided.get(attempt, names) if kind == "unknown" else names, kind)
+            for attempt, names, kind in calls
+            if kind
+        ]
+    )
+    counted = {
+        name: dict[str, dict[str, int]]() for name in "workflow tool user approver".split()
+    }
+    for (names, kind), count in totals.items():
+        for name, value in names:
+            counted[name].setdefault(value, dict.fromkeys(KINDS, 0))[kind] += count
+    return {name: dict(sorted(table.items())) for name, table in counted.items()}
+
+
+def _read_call(record: Record) -> tuple[str, _Names, str]:
+    """An attempt at a call, its names, and what became of it; empty: nothing that counts."""
+    yes = record.get("approvals")
+    named = [(name, value_of(record, name)) for name in ("workflow", "tool", "user")]
+    named += (
+        [("approver", each.get("by")) for each in yes if isinstance(each, dict)]
+        if isinstance(yes, list)
+        else []
+    )
+    names = _same(tuple([each for each in named if type(each[1]) is str]))
+    if record.get("type") == "decision":
+        return attempt_of(record), names, _DECISIONS.get(str(record.get("decision")), "held")
+    return attempt_of(record), names, "unknown" if record.get("outcome") == "unknown" else ""
+
+
+@cache
+def _same(names: _Names) -> _Names:
+    """Equal names as one value, which is sent to another process once."""
+    return names
+
+
+_FORMS = orjson.loads(Path(__file__).with_name("forms.json").read_bytes())
+_IN_HEAD = str.maketrans({"\\": r"\\", "|": r"\|"})
+_IN_VALUE = str.maketrans({"\\": r"\\", "=": r"\=", "\n": r"\n", "\r": r"\r"})
+
+
+def shape_record(record: Mapping[str, Any], form: str) -> str:
+    """The line of a record as it is (jsonl), or in the form of others (ocsf, cef)."""
+    known = {**record, "record": record, "ms": int(time_of(record) * 1000)}
+    if form != "cef":
+        return json.dumps(_filled(_FORMS[form], known))
+    head = [str(_filled(each, known)).translate(_IN_HEAD) for each in _FORMS["cef_head"]]
+    told = [
+        "=".join((name, str(value).translate(_IN_VALUE)))
+        for name, value in _filled(_FORMS[form], known).items()
+    ]
+    return "|".join((*head, " ".join(told)))
+
+
+def _filled(form: Any, known: Any) -> Any:
+    if isinstance(form, str) and form.startswith("$"):
+        for part in form[1:].split("."):
+            known = (
+                known.get(part)
+                if isinstance(known, dict)
+                else known[0]
+                if isinstance(known, list) and known
+                else None
+            )
+        return known
+    if isinstance(form, list):
+        return next(
+            (found for each in form if (found := _filled(each, known)) is not None), None
+        )
+    if isinstance(form, dict):
+        if "$" in form:
+            return form.get(str(_filled(form["$"], known)), form.get(""))
+        return {
+            name: found
+            for name, each in form.items()
+            if (found := _filled(each, known)) not in (None, {})
+        }
+    return form

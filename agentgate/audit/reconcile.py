@@ -18,15 +18,15 @@ from typing import Any
 from agentgate.audit.segment import TypedRecord, read_typed
 from agentgate.errors import AuditDamaged
 from agentgate.stores import Op, ops, server_id
-from agentgate.stores.history import checked_history, split
+from agentgate.stores._op import checked_history, split
 from agentgate.stores.recovery import MAX_COUNT, Event, HistoryRecord, Taken
 from agentgate.values.canonical import canonical
-from agentgate.values.identities import name_of
+from agentgate.values.request import name_of
 
 _Counted = tuple[str, int]  # epoch, count
 # a redemption counts in its audience's, all else in the tenant's
 _HISTORIES = frozenset({"history", "redemptions"})
-_COUNTED = ("redemption", "decision", "revocation_applied", "key_changed", "forgotten")
+_COUNTED = "redemption decision revocation_applied key_changed forgotten".split()
 
 
 @dataclass(slots=True)

@@ -74,7 +74,7 @@ turns | count | how many turns of the user were known
 calls | count | how many redeemed calls of the run were known
 doubts | count | how many words in doubt were known
 succession | count | which run of its conversation it is, after so many others
-conversation | text | the host's id of the conversation
+conversation | text | the host's id of the conversation, or that of a thread
 at | text | the decision time
 environment | text | where the gate or the agent runs
 data_class | text | of the data that the call asks for
@@ -193,31 +193,34 @@ def _kind_of(value: Any) -> str:
     return _KINDS[type(value)]
 
 
+_PAGE = """\
+# Audit records
+
+Version {version}, made from `agentgate/audit/schema.py`. Each line of a segment is
+`{{"prev", "record", "seq", "writer"}}`; this is `record`. A field with a question mark may be absent.
+
+| type | tells | fields |
+|---|---|---|
+{types}
+
+A list may hold anything, objects are a list of them, a history is `EPOCH COUNT`, a number is also one with a fraction.
+
+| field | kind | meaning |
+|---|---|---|
+{fields}"""
+
+
 def schema_page() -> Iterator[str]:
     """The page of the docs."""
-    yield from (
-        "# Audit records",
-        "",
-        f"Version {VERSION}, made from `agentgate/audit/schema.py`. Each line of a segment is",
-    )
-    yield (
-        '`{"prev", "record", "seq", "writer"}`; this is `record`. A field with a question '
-        "mark may be absent."
-    )
-    yield from ("", "| type | tells | fields |", "|---|---|---|")
+    types = []
     for name, (told, always, maybe) in record_types().items():
         listed = [f"`{each}`" for each in sorted(always - {"type", "v", "time"})] + [
             f"`{each}`?" for each in sorted(maybe)
         ]
-        yield f"| `{name}` | {told} | {', '.join(listed)} |"
-    yield from (
-        "",
-        (
-            "A list may hold anything, objects are a list of them, a history is `EPOCH COUNT`, a "
-            "number is also one with a fraction."
-        ),
-    )
-    yield from ("", "| field | kind | meaning |", "|---|---|---|")
-    yield from (
+        types.append(f"| `{name}` | {told} | {', '.join(listed)} |")
+    fields = (
         f"| `{name}` | {kind} | {told} |" for name, (kind, told) in record_fields().items()
     )
+    yield from _PAGE.format(
+        version=VERSION, types="\n".join(types), fields="\n".join(fields)
+    ).splitlines()

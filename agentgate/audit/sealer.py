@@ -24,9 +24,20 @@ from typing import Any
 
 import orjson
 
-from agentgate.audit.note import KEY, Checkpoint, LogKey, read_checkpoint, read_public
 from agentgate.audit.segment import Segment, read_lines, segment_files, writer_of
-from agentgate.audit.tree import SUFFIX, Head, LogTree, origin_of, seal_files, sealed_lines
+from agentgate.audit.tree import (
+    KEY,
+    SUFFIX,
+    Checkpoint,
+    Head,
+    LogKey,
+    LogTree,
+    origin_of,
+    read_checkpoint,
+    read_public,
+    seal_files,
+    sealed_lines,
+)
 from agentgate.audit.writing import sync_directory
 from agentgate.errors import AgentGateError, AuditDamaged, KeyRefused
 from agentgate.token.regular_file import read_regular

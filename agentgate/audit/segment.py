@@ -8,18 +8,26 @@ whoever can write the file can also write a consistent chain, which its seals sh
 after an error; closed ones may be compressed (gzip). A writer keeps space free ahead of it, and
 looks before and after each group whether its file is still the one in the directory, and as
 long as it left it.
+
+The space ahead is for records that must not fail any more, before a token is burned: the file
+system itself keeps it (Linux fallocate without a change of size, so that whoever follows the file
+sees records only); where it cannot, the space must be free at that moment. A limit of the process
+(RLIMIT_FSIZE) counts as a full disk.
 """
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import gzip
 import hashlib
 import os
+import resource
 import secrets
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import chain
@@ -28,23 +36,66 @@ from typing import IO, Any, NamedTuple, NoReturn, Self, cast
 
 import orjson
 
-from agentgate.audit.room import ROOM, STEP, check_limit, reserve
-from agentgate.audit.schema import VERSION, find_wrong
+from agentgate.audit.entry import AROUND
+from agentgate.audit.schema import find_wrong
 from agentgate.audit.tree import Head
 from agentgate.audit.writing import sync_directory
 from agentgate.errors import AuditDamaged, AuditUnavailable, CanonicalError, NameRefused
 from agentgate.stores import history_name
-from agentgate.stores.history import checked_history, split
+from agentgate.stores._op import checked_history, split
 from agentgate.values.canonical import MAX_BYTES, canonical, digest
+
+ROOM = 1 << 20  # bytes: at_once is 1024 at most, and a record of a redemption about 1 kB
+# bytes that are asked for ahead: some ten records after the disk is full, the log says so
+STEP = 16 << 10
+FULL = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
+_KEEP_SIZE = 1
+_CANNOT = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+
+
+def _find_fallocate() -> Callable[[int, int, int, int], int] | None:
+    try:
+        function = ctypes.CDLL(None, use_errno=True).fallocate
+    except (AttributeError, OSError):  # macOS
+        return None
+    function.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    return lambda *given: int(function(*given))
+
+
+_fallocate = _find_fallocate()
+
+
+def check_limit(end: int) -> None:
+    """A file may grow to `end` bytes, as far as this process is concerned; else OSError."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if limit != resource.RLIM_INFINITY and end > limit:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+
+def reserve(descriptor: int, start: int, end: int) -> None:
+    """Keep space for bytes `start` to `end` of a file.
+
+    Raises:
+        OSError: there is none.
+    """
+    while _fallocate is not None:
+        if _fallocate(descriptor, _KEEP_SIZE, start, end - start) == 0:
+            return
+        code = ctypes.get_errno()
+        if code in _CANNOT:
+            break
+        if code != errno.EINTR:
+            raise OSError(code, os.strerror(code))
+    free = os.fstatvfs(descriptor)
+    if free.f_bavail * free.f_frsize < end - start:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
 
 LARGE = 64 << 20  # bytes
 _FIRST = "0" * 64
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 _SCHEMA = "what docs/audit-schema.md says of it"
 _KEYS = {"prev", "record", "seq", "writer"}
-_PREFIX = len(b'{"record":')
-_AROUND = 512  # bytes, at most, of what surrounds a record in its line
-_MAX = MAX_BYTES - _AROUND
 NO_GZIP = (gzip.BadGzipFile, zlib.error, EOFError)
 
 
@@ -52,29 +103,6 @@ class SegmentLost(OSError):
     """A segment was deleted, replaced or changed under its writer, which must not touch what is
     there now.
     """
-
-
-def record_bytes(record: Mapping[str, Any]) -> bytes:
-    """The RFC 8785 bytes of a record, fit to be part of a canonical line.
-
-    Raises:
-        AuditUnavailable: no canonical form, too large, or a reserved key. A call that cannot be
-            recorded is refused.
-    """
-    for key in ("seq", "writer"):
-        if key in record:
-            raise AuditUnavailable(
-                f"record: got key '{key}', expected none of the log's own keys"
-            )
-    try:
-        data = canonical(
-            {"record": {"v": VERSION, **record} if "type" in record else dict(record)}
-        )[_PREFIX:-1]
-    except CanonicalError as error:
-        raise AuditUnavailable(f"the record has no canonical form: {error}") from error
-    if len(data) > _MAX:
-        raise AuditUnavailable(f"record: got {len(data)} bytes, expected at most {_MAX}")
-    return data
 
 
 class Segment:
@@ -146,14 +174,14 @@ class Segment:
 
     def make_room(self, records: list[bytes]) -> None:
         """Keep space for these records, and beyond them for what is promised
-        (`agentgate.audit.room`).
+        (`agentgate.audit.segment`).
 
         Raises:
             SegmentLost: the file is not what it was. OSError: there is no space; the segment is
                 as it was.
         """
         self._check_intact()
-        end = self._size + sum(map(len, records)) + _AROUND * len(records) + ROOM
+        end = self._size + sum(map(len, records)) + AROUND * len(records) + ROOM
         check_limit(end)
         if end > self._reserved:
             reserve(self._descriptor, self._size, end + STEP)

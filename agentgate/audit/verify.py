@@ -6,10 +6,18 @@ What the log should hold beyond what lies there is told by checkpoints that are 
 (`Known`): a tree that is smaller, or has another root at that size, went back. What a segment
 has beyond its last head is under no checkpoint, which is counted: as long as its process lives,
 up to a second of records.
+
+A cache of whoever asks keeps which segments were found whole: one that was verified before is only
+hashed, as it is searched. An entry is named by the heads that the segment was verified against,
+and has the SHA-256 of its lines, which whoever reads records compares
+(`agentgate.audit.questions`), so that it holds of nothing else: a segment that changed since is
+verified again, and its entry takes the place of the one before. No record is in it. The cache is
+for its owner only.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,13 +31,87 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
-from agentgate.audit.heads import kept
-from agentgate.audit.note import PUBLIC, Checkpoint, read_public
+import orjson
+
 from agentgate.audit.sealer import kept_checkpoints
-from agentgate.audit.seen import entry_of, read_entry, write_entry
 from agentgate.audit.segment import Content, read_lines, segment_files, writer_of
-from agentgate.audit.tree import Head, LogTree, read_head, seal_files, sealed_lines
-from agentgate.errors import AuditDamaged
+from agentgate.audit.tree import (
+    PUBLIC,
+    Checkpoint,
+    Head,
+    LogTree,
+    read_head,
+    read_public,
+    seal_files,
+    sealed_lines,
+)
+from agentgate.audit.writing import write_whole
+from agentgate.errors import AuditDamaged, ConfigError
+from agentgate.token.regular_file import read_regular
+from agentgate.values.canonical import parse
+
+
+def open_cache(folder: Path) -> Path:
+    """Make it. Raises ConfigError: others may write there."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_mode & 0o077 or folder.stat().st_uid != os.geteuid():
+        raise ConfigError("cache", str(folder), "a directory of this user with mode 0700")
+    return folder
+
+
+def entry_of(
+    folder: Path, path: Path, heads: Sequence[Mapping[str, Any]], *, sealed: bool
+) -> Path:
+    """Where a segment stands if it was found whole."""
+    name = hashlib.sha256(
+        orjson.dumps([sealed, *heads], option=orjson.OPT_SORT_KEYS)
+    ).hexdigest()
+    return folder / f"{writer_of(path)}.{name}"
+
+
+def read_entry(entry: Path, path: Path) -> dict[str, Any] | None:
+    """What was found of a segment, if it may be as it was then; None: it was not whole, or has
+    another size.
+    """
+    with suppress(OSError, ValueError):
+        told: dict[str, Any] = orjson.loads(entry.read_bytes())
+        if path.suffix == ".gz" or path.stat().st_size == told["size"]:
+            return {**told, "file": str(path)}
+    return None
+
+
+def write_entry(entry: Path, told: Mapping[str, Any]) -> None:
+    """Keep that a segment is whole, and what else was found of it."""
+    drop_entries(entry.parent, entry.stem)
+    write_whole(entry, orjson.dumps(told), durable=False)
+
+
+def drop_entries(folder: Path, writer: str) -> None:
+    """Forget what was found of a segment."""
+    for old in folder.glob(f"{writer}.*"):
+        old.unlink(missing_ok=True)
+
+
+FOLDER = "audit-heads"  # in the key directory
+_EXPECTED = "the head of a segment: {bytes, digest, seq, writer}"
+
+
+def kept_heads(keys: Path) -> dict[str, Head]:
+    """The heads that a key directory keeps, by writer.
+
+    Raises:
+        AuditDamaged: one has another form. OSError: unreadable.
+    """
+    found: dict[str, Head] = {}
+    for path in sorted((keys / FOLDER).glob("*.json")):
+        try:
+            head = found[path.stem] = read_head({"time": 0, **parse(read_regular(path))})
+        except (OSError, ValueError, TypeError) as error:
+            raise AuditDamaged(str(path), 1, str(error), _EXPECTED) from error
+        if head.writer != path.stem:
+            raise AuditDamaged(str(path), 1, f"the head of {head.writer}", _EXPECTED)
+    return found
+
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -178,7 +260,7 @@ class LogEvidence(NamedTuple):
         known = list[Known]()
         heads = dict[str, Head]()
         for folder in folders:
-            old = kept(folder)
+            old = kept_heads(folder)
             heads |= old
             if old and not (folder / PUBLIC).exists():
                 continue

@@ -10,9 +10,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any
-
-from typer import Option
+from typing import Any
 
 from agentgate.approvals import (
     ApprovalRefused,
@@ -22,7 +20,7 @@ from agentgate.approvals import (
     root_digest,
 )
 from agentgate.approvals import status as standing
-from agentgate.approvals._shape import moment
+from agentgate.approvals._files import moment
 from agentgate.approvals.root import Root as TrustRoot
 from agentgate.approvals.writing import (
     Signer,
@@ -35,44 +33,39 @@ from agentgate.approvals.writing import revoke as write_revocation
 from agentgate.approvals.writing.approval import Unsigned, find_workflow
 from agentgate.cli.output import (
     WORKFLOWS,
-    Accept,
-    Directory,
-    Json,
-    Required,
-    Root,
     complain,
     exit_with,
     fail,
     note,
     print_report,
-    rows,
     say,
     say_json,
+    table,
 )
-from agentgate.cli.signing import Key, confirm, own_signer
+from agentgate.cli.signing import confirm, own_signer
 from agentgate.errors import ConfigError
 from agentgate.loading.catalog import AHEAD
 from agentgate.loading.source import WorkflowText, on_disk
-from agentgate.review.check.suite import run_suite
+from agentgate.review.check.reports import run_suite
 from agentgate.review.draft.draft import undecided
 from agentgate.review.report.changes import Changes, as_json
 from agentgate.review.report.comparison import DiffReport, base_of, told
 from agentgate.review.report.signers import in_words, makers
-from agentgate.values.identities import author
+from agentgate.values.request import author
 
 ROOT_FILE = "approvals/root.yaml"
 
 
 def approve(  # noqa: PLR0917 - a command's options, given by name
     workflow: str,
-    directory: Directory = WORKFLOWS,
-    key: Key = None,
-    root: Root = None,
+    directory: Path = WORKFLOWS,
+    key: Path | None = None,
+    root: str | None = None,
     proposer: str | None = None,
     until: str | None = None,
-    accept: Accept = None,
-    index: Annotated[bool, Option("--index/--no-index")] = True,
-    as_json_: Json = False,
+    accept: str | None = None,
+    index: bool = True,
+    as_json_: bool = False,
 ) -> None:
     """Sign one version of a workflow.
 
@@ -240,9 +233,9 @@ def _standing(now: WorkflowStatus, *, renewed: bool) -> list[str]:
 
 # --- what is in force, and ending it ----------------------------------------------------------
 def status(
-    directory: Directory = WORKFLOWS,
-    root: Root = None,
-    as_json: Json = False,
+    directory: Path = WORKFLOWS,
+    root: str | None = None,
+    as_json: bool = False,
 ) -> None:
     """Say what is in force, who signed what, and how many signatures are missing."""
     statuses = standing(directory, root)
@@ -297,10 +290,8 @@ def _tell(statuses: tuple[WorkflowStatus, ...]) -> None:
             "Next: agentgate workflow index, which writes what a new folder lacks; what was "
             "there before, restore from git."
         )
-    rows(
-        ("workflow", "file", "in force", "until", "signatures", "by", "can sign"),
-        body,
-        styles=("bold", "", "green", "dim"),
+    table(
+        "bold:workflow | file | green:in force | dim:until | signatures | by | can sign", body
     )
     for each in statuses:
         note(*([each.refused] if each.id and each.refused else []))
@@ -336,9 +327,9 @@ def _json(each: WorkflowStatus) -> dict[str, Any]:
 
 
 def index(
-    directory: Directory = WORKFLOWS,
-    key: Key = None,
-    root: Root = None,
+    directory: Path = WORKFLOWS,
+    key: Path | None = None,
+    root: str | None = None,
     *,
     anew: bool = False,
 ) -> None:
@@ -349,7 +340,9 @@ def index(
     say(f"wrote {written}")
 
 
-def renew(directory: Directory = WORKFLOWS, key: Key = None, root: Root = None) -> None:
+def renew(
+    directory: Path = WORKFLOWS, key: Path | None = None, root: str | None = None
+) -> None:
     """Carry the index on for seven days, as somebody of the root's roles.renew (CI).
 
     What it lists stays as it was signed. Thirty days after somebody of roles.index signed it,
@@ -364,12 +357,12 @@ def renew(directory: Directory = WORKFLOWS, key: Key = None, root: Root = None) 
 
 def revoke(  # noqa: PLR0917 - a command's options, given by name
     workflow: str,
-    reason: Required,
-    up_to: Annotated[int | None, Option(min=1)] = None,
-    directory: Directory = WORKFLOWS,
-    key: Key = None,
-    root: Root = None,
-    accept: Accept = None,
+    reason: str,
+    up_to: int | None = None,
+    directory: Path = WORKFLOWS,
+    key: Path | None = None,
+    root: str | None = None,
+    accept: str | None = None,
 ) -> None:
     """End a workflow's versions for good, signed in its approvals: one signature is enough, and
     gates refuse them from their next look on.

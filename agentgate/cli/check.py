@@ -6,16 +6,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
-from typer import Argument, Exit, Option
+from typer import Exit
 
 from agentgate.cli.output import (
-    HTML,
     WORKFLOWS,
-    Json,
-    Markdown,
-    Root,
     choose_form,
     complain,
     print_report,
@@ -25,18 +20,22 @@ from agentgate.cli.output import (
 )
 from agentgate.errors import problem_at
 from agentgate.loading.source import below
-from agentgate.review.check.lint import lint_path
-from agentgate.review.check.pull_request import check_directory
-from agentgate.review.check.suite import SuiteReport, run_suite, write_cases
+from agentgate.review.check.reports import (
+    SuiteReport,
+    check_directory,
+    lint_path,
+    run_suite,
+    write_cases,
+)
 
 
 def run_cases(
-    path: Annotated[Path, Argument()] = WORKFLOWS,
-    verbose: Annotated[bool, Option("--verbose", "-v")] = False,
+    path: Path = WORKFLOWS,
+    verbose: bool = False,
     *,
     mutate: bool = False,
-    proposing: Annotated[bool, Option("--propose")] = False,
-    as_json: Json = False,
+    proposing: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Run the cases of NAME.test.yaml beside each workflow.
 
@@ -54,7 +53,7 @@ def run_cases(
 
 
 def lint(
-    path: Annotated[Path, Argument()] = WORKFLOWS,
+    path: Path = WORKFLOWS,
     *,
     strict: bool = False,
 ) -> None:
@@ -80,15 +79,15 @@ def lint(
 
 
 def check(
-    directory: Annotated[Path, Argument(file_okay=False)] = WORKFLOWS,
+    directory: Path = WORKFLOWS,
     base: str | None = None,
-    root: Root = None,
+    root: str | None = None,
     *,
     unsafe_unapproved: bool = False,
     require_index: bool = False,
-    markdown: Markdown = False,
-    html: HTML = None,
-    as_json: Json = False,
+    markdown: bool = False,
+    html: Path | None = None,
+    as_json: bool = False,
 ) -> None:
     """Check everything a reviewer would ask.
 

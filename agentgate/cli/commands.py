@@ -6,14 +6,17 @@ command is imported when it is called.
 
 from __future__ import annotations
 
+import inspect
+import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_origin
 
 import typer
+from typer import Argument, Option
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 from typer.main import get_command
@@ -22,26 +25,25 @@ from agentgate.errors import AgentGateError
 from agentgate.values.visible import visible
 
 ERROR = 1
+_METAVAR = re.compile(r"[^-$a-z]").match  # else it is a name, a variable, or a word of ours
 
 
 class Help(NamedTuple):
     """What ``help.txt`` says of a command.
 
-    ``module.function`` below `agentgate.cli`, its line in a list, of its own arguments and
-    options by parameter the metavar (if any) and the help, and what stands at the end.
+    ``module.function`` below `agentgate.cli`, its line in a list, of its arguments and options
+    by parameter what is declared of it and the help, and what stands at the end.
     """
 
     target: str
     line: str
-    options: Mapping[str, tuple[str, str]]
+    options: Mapping[str, tuple[list[str], str]]
     examples: str
 
 
 def _read(text: str) -> Mapping[str, Help]:
-    """The commands by name (``workflow new``); of one that its own module declares, only the
-    examples.
-    """
-    found = {}
+    """The commands by name (``workflow new``)."""
+    found = dict[str, Help]()
     for block in text.split("\n\n")[1:]:
         head, *paragraphs = block.replace("\n  ", " ").strip().split("\n")
         name, _, rest = head.removeprefix("[").partition("]")
@@ -50,9 +52,13 @@ def _read(text: str) -> Mapping[str, Help]:
         for place, _, said in (
             each[1:].partition(": ") for each in paragraphs if each.startswith(":")
         ):
-            parameter, _, metavar = place.partition(" ")
-            options[parameter] = metavar, said
+            parameter, *words = place.split()
+            words, shared = (
+                found["*"].options[of] if (of := place.partition(" =")[2]) else (words, "")
+            )
+            options[parameter] = words, said or shared
         found[name] = Help(target, line, options, "\n\n".join(paragraphs[len(options) :]))
+    del found["*"]
     return found
 
 
@@ -82,7 +88,7 @@ class LazyCommands(TyperGroup):
         self._within = within
         self._listing = False
         for name, help_ in HELP.items():
-            if help_.line and re.fullmatch(rf"{within}[\w-]+", name):
+            if re.fullmatch(rf"{within}[\w-]+", name):
                 short = name.removeprefix(within)
                 self.commands.setdefault(short, _Named(short, help=help_.line))
 
@@ -133,21 +139,43 @@ def _loaded(name: str, help_: Help) -> Any:
         )
     module, _, attribute = help_.target.partition(".")
     loaded = getattr(import_module(f"agentgate.cli.{module}"), attribute)
-    if isinstance(loaded, typer.Typer):
-        loaded.info.help, loaded.info.epilog = help_.line, help_.examples
-        app = loaded
-    else:
-        app = typer.Typer(add_completion=False)
-        app.command(name)(loaded)
+    _declare(loaded, help_)
+    app = typer.Typer(add_completion=False)
+    app.command(name)(loaded)
     command: Any = get_command(app)
     command.name = name
-    for short, each in getattr(command, "commands", {}).items():
-        _describe(each, HELP[f"{name} {short}"])
     _describe(command, help_)
     command.ignore_unknown_options = all(
         each.param_type_name == "argument" for each in command.params
     )  # a key's name may begin with a dash
     return command
+
+
+def _declare(function: Any, help_: Help) -> None:
+    """Give a function's parameters what the file declares of them, once. What
+    must be given by position is an argument, anything else an option.
+    """
+    shape = inspect.signature(function, eval_str=True)
+    declared = []
+    for each in shape.parameters.values():
+        words, _ = help_.options.get(each.name, ((), ""))
+        by_name = each.default is not each.empty or each.kind is each.KEYWORD_ONLY
+        if get_origin(each.annotation) is not Annotated and (words or by_name):
+            option = (by_name or "option" in words) and "argument" not in words
+            how: dict[str, Any] = {
+                "exists": "existing" in words,
+                "file_okay": "folder" not in words,
+                "dir_okay": "file" not in words,
+                "envvar": next((word[1:] for word in words if word[0] == "$"), None),
+                "min": next(
+                    (json.loads(word[4:]) for word in words if word[:4] == "min="), None
+                ),
+            }
+            names = [word for word in words if word[0] == "-"]
+            info = Option(*names, **how) if option else Argument(**how)
+            each = each.replace(annotation=Annotated[each.annotation, info])  # noqa: PLW2901 - the same, declared
+        declared.append(each)
+    function.__signature__ = shape.replace(parameters=declared)
 
 
 def _describe(command: Any, help_: Help) -> None:
@@ -157,7 +185,7 @@ def _describe(command: Any, help_: Help) -> None:
     command.epilog = help_.examples
     command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", command.help or "")
     for each in command.params:
-        metavar, each.help = help_.options.get(each.name, ("", each.help))
-        each.metavar = metavar or each.metavar
+        words, each.help = help_.options.get(each.name, ((), each.help))
+        each.metavar = next(filter(_METAVAR, words), each.metavar)
         if each.default is False:
             each.secondary_opts = []  # a flag that is off has no --no- twin

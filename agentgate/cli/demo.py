@@ -10,20 +10,19 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
-from typer import Argument, Option
 
-from agentgate.cli.output import Json, say
+from agentgate.cli.output import say
 from agentgate.errors import ConfigError
 
 
 def demo(
-    name: Annotated[str, Argument(metavar="CASE")] = "first-look",
+    name: str = "first-look",
     *,
-    as_json: Json = False,
-    list_cases: Annotated[bool, Option("--list")] = False,
+    as_json: bool = False,
+    list_cases: bool = False,
 ) -> None:
     """Run a guarded case: what is minted, refused, held, and why.
 

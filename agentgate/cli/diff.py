@@ -6,28 +6,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
-from typing import Annotated
-
-from typer import Option
 
 from agentgate.audit.questions import Wanted, find_rows, read_moment, read_row, time_of
-from agentgate.cli.output import HTML, Json, choose_form, render_review, say, say_json
-from agentgate.cli.records import Cache, Keys, Since, Until, ask, tell_state
+from agentgate.cli.audit import ask, tell_state
+from agentgate.cli.output import choose_form, render_review, say, say_json
 from agentgate.loading.source import find
 from agentgate.review.report.comparison import compare_versions
-from agentgate.review.report.past import Record, version_of
-from agentgate.review.report.recorded import decide_again, retrial_lines
+from agentgate.review.report.past import Record, decide_again, retrial_lines, version_of
 
 
 def diff(
     old: str,
     new: str,
     *,
-    as_json: Json = False,
+    as_json: bool = False,
     markdown: bool = False,
-    html: HTML = None,
-    audit: Annotated[list[Path] | None, Option(exists=True)] = None,
-    keys: Keys = None,
+    html: Path | None = None,
+    audit: list[Path] | None = None,
+    keys: list[Path] | None = None,
 ) -> None:
     """Say which calls NEW permits and OLD did not, of all there can be; each with a value that
     shows it.
@@ -53,14 +49,14 @@ def diff(
 def replay(
     new: str,
     *,
-    audit: Annotated[list[Path], Option(exists=True, file_okay=False)],
+    audit: list[Path],
     workflows: Path = Path("workflows"),
-    keys: Keys = None,
-    tenant: Annotated[str, Option(help="Calls of this tenant.")] = "",
-    since: Since = "7d",
-    until: Until = "",
-    as_json: Json = False,
-    cache: Cache = None,
+    keys: list[Path] | None = None,
+    tenant: str = "",
+    since: str = "7d",
+    until: str = "",
+    as_json: bool = False,
+    cache: Path | None = None,
 ) -> None:
     """Which recorded calls another version of their workflow would have decided otherwise, and
     of which the records cannot tell.

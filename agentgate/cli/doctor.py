@@ -13,30 +13,24 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
-
-from typer import Option
+from typing import TYPE_CHECKING, NamedTuple
 
 from agentgate.approvals import status as standing
 from agentgate.audit import remembered
 from agentgate.audit.verify import LogEvidence, LogFinding, verify
 from agentgate.cli.output import (
-    Folder,
-    Json,
-    Root,
-    StoreUrl,
     exit_with,
     fail,
     quiet,
-    rows,
     say_json,
+    table,
 )
 from agentgate.cli.store import PATIENCE, read_history
 from agentgate.errors import AgentGateError
 from agentgate.loading.catalog import AHEAD
 from agentgate.stores import Store, open_store, wrong_patterns
-from agentgate.stores.history import split
-from agentgate.token.keys import KeyRing
+from agentgate.stores._op import split
+from agentgate.token.signing import KeyRing
 
 if TYPE_CHECKING:
     from agentgate.service.settings import ServiceSettings
@@ -55,6 +49,8 @@ class Diagnosis(NamedTuple):
     remedy: str = ""
 
 
+# What was looked at, and what to do: nothing where it holds; or else beside them, whether it does.
+Looked = Iterator[tuple[str, str] | tuple[str, str, bool]]
 _UNSIGNED = Diagnosis(
     "workflows",
     "nobody's signature is checked: unsafe_unapproved",
@@ -64,14 +60,14 @@ _UNSIGNED = Diagnosis(
 
 
 def doctor(
-    store: StoreUrl = "",
-    keys: Folder = None,
-    workflows: Folder = None,
-    root: Root = None,
-    audit: Annotated[list[Path] | None, Option(file_okay=False)] = None,
+    store: str = "",
+    keys: Path | None = None,
+    workflows: Path | None = None,
+    root: str | None = None,
+    audit: list[Path] | None = None,
     *,
-    settings: Annotated[Path | None, Option("-s", "--settings")] = None,
-    as_json: Json = False,
+    settings: Path | None = None,
+    as_json: bool = False,
 ) -> None:
     """Look at store, keys, workflows and audit log: what holds, and what to do about what does
     not.
@@ -107,7 +103,7 @@ def doctor(
             (each.part, "holds" if each.holds else "does not", each.what, each.remedy)
             for each in found
         ]
-        rows(("part", "", "what", "to do"), body, styles=("bold",))
+        table("bold:part |  | what | to do", body)
     exit_with(look=not all(each.holds for each in found))
 
 
@@ -119,33 +115,28 @@ def _settings(file: Path) -> ServiceSettings:
     return ServiceSettings.of(file)
 
 
-def _guarded(part: str, findings: Iterator[Diagnosis]) -> Iterator[Diagnosis]:
+def _guarded(part: str, findings: Looked) -> Iterator[Diagnosis]:
     """The diagnoses, and the error that ended them, as one that does not hold."""
     try:
-        yield from findings
+        for what, remedy, *holds in findings:
+            yield Diagnosis(part, what, holds[0] if holds else not remedy, remedy)
     except (AgentGateError, OSError) as error:
         yield Diagnosis(
             part, str(error), holds=False, remedy="see the message; a gate would not open"
         )
 
 
-def _store(url: str, audits: list[Path]) -> Iterator[Diagnosis]:
+def _store(url: str, audits: list[Path]) -> Looked:
     with closing(open_store(url)) as store:
         weaknesses = store.check()
-        yield Diagnosis(
-            "store",
+        yield (
             "answers; one primary that evicts nothing, of a known version, with the right time",
-            holds=True,
+            "",
         )
         if store.where.told:
-            yield Diagnosis("store", store.where.told, holds=True)
+            yield store.where.told, ""
         for weakness in weaknesses:
-            yield Diagnosis(
-                "store",
-                f"{weakness.setting}: {weakness.means}",
-                holds=False,
-                remedy=weakness.remedy,
-            )
+            yield f"{weakness.setting}: {weakness.means}", weakness.remedy, False
         yield from _users(store)
         logs = [remembered(audit) for audit in audits]
         for name in sorted(set().union(*logs)):
@@ -156,19 +147,13 @@ def _store(url: str, audits: list[Path]) -> Iterator[Diagnosis]:
                 known.ends.get(epoch, 0) >= count for epoch, count in seen
             )
             remedy = (
-                ""
-                if whole
-                else "agentgate store reconcile, with the audit logs of every gate and tool server"
+                "agentgate store reconcile, with the audit logs of every gate and tool server"
             )
-            yield Diagnosis(
-                "store",
-                f"history of {tenant}: {'whole' if whole else 'lost in part; only reads go on'}",
-                whole,
-                remedy,
-            )
+            is_whole = "whole" if whole else "lost in part; only reads go on"
+            yield f"history of {tenant}: {is_whole}", "" if whole else remedy
 
 
-def _users(store: Store) -> Iterator[Diagnosis]:
+def _users(store: Store) -> Looked:
     """Whether each tool server's user owns only what is its own, as far as this one may ask."""
     # a store in this process has no users
     if (ask := getattr(store, "key_patterns", None)) is None:
@@ -176,97 +161,56 @@ def _users(store: Store) -> Iterator[Diagnosis]:
     known: dict[str, str] = ask(time.monotonic() + PATIENCE)
     if not known:
         unseen = "users of tool servers: not seen (each looks at its own when it starts)"
-        yield Diagnosis(
-            "store",
-            unseen,
-            holds=True,
-            remedy="to see them here: +acl|users +acl|getuser for this user",
-        )
+        yield unseen, "to see them here: +acl|users +acl|getuser for this user", True
     for name, keys in known.items():
         wrong = wrong_patterns(keys)
-        if wrong is not None:
-            what = f"user {name}: " + (
-                f"beyond what is its own: {' '.join(wrong)}"
-                if wrong
-                else "only what is its own"
+        if wrong:
+            yield (
+                f"user {name}: beyond what is its own: {' '.join(wrong)}",
+                "agentgate store user",
             )
-            yield Diagnosis(
-                "store", what, holds=not wrong, remedy="agentgate store user" if wrong else ""
-            )
+        elif wrong is not None:
+            yield f"user {name}: only what is its own", ""
 
 
-def _keys(directory: Path) -> Iterator[Diagnosis]:
+def _keys(directory: Path) -> Looked:
     key = KeyRing.existing(directory).signer(time.time())
-    yield Diagnosis(
-        "keys", f"{key.kid} ({key.alg}) signs; readable by its owner only", holds=True
-    )
+    yield f"{key.kid} ({key.alg}) signs; readable by its owner only", ""
 
 
-def _workflows(directory: Path, root: str | None) -> Iterator[Diagnosis]:
+def _workflows(directory: Path, root: str | None) -> Looked:
     statuses = standing(directory, root)
     soon = time.time() + AHEAD
     remedy = "" if root else "--root DIGEST, from your settings and not from that directory"
-    yield Diagnosis(
-        "workflows",
-        f"root: {'the pinned one' if root else 'as it lies there'}",
-        root is not None,
-        remedy,
-    )
+    pinned = "the pinned one" if root else "as it lies there"
+    yield f"root: {pinned}", remedy, root is not None
     for each in statuses:
         name = each.id or each.path
         if each.refused:
-            yield Diagnosis(
-                "workflows",
-                f"{name}: {each.refused}",
-                holds=False,
-                remedy="agentgate workflow status",
-            )
+            yield f"{name}: {each.refused}", "agentgate workflow status"
         elif not each.in_force:
-            yield Diagnosis(
-                "workflows",
-                f"{name}: signed, and not in force: a gate loads nothing here",
-                holds=False,
-                remedy="see above",
-            )
+            yield f"{name}: signed, and not in force: a gate loads nothing here", "see above"
         elif each.ends and each.ends.at <= soon:
-            yield Diagnosis(
-                "workflows",
-                f"{name} v{each.in_force}: in force; {each.ends}",
-                holds=False,
-                remedy=each.ends.remedy,
-            )
+            yield f"{name} v{each.in_force}: in force; {each.ends}", each.ends.remedy, False
         else:
-            yield Diagnosis("workflows", f"{name} v{each.in_force}: in force", holds=True)
+            yield f"{name} v{each.in_force}: in force", ""
 
 
-def _audit(directories: list[Path], keys: Path | None) -> Iterator[Diagnosis]:
+def _audit(directories: list[Path], keys: Path | None) -> Looked:
     found = verify(directories, LogEvidence.of([keys] if keys else []))
     count = sum(each.records for each in found.segments)
-    yield Diagnosis("audit", f"{count} records, each as it was written", not found.findings)
+    yield f"{count} records, each as it was written", "", not found.findings
     restore = "restore it from where your logs are shipped to; keep what is here"
     elsewhere = (
         f"name the --audit of every gate that shares these keys; if it is in none, {restore}"
     )
     for each in found.findings:
         away = each.finding in {LogFinding.MISSING, LogFinding.WENT_BACK}
-        yield Diagnosis(
-            "audit",
-            f"{each.name}: {each.wrong}",
-            holds=False,
-            remedy=elsewhere if away else restore,
-        )
+        yield f"{each.name}: {each.wrong}", elsewhere if away else restore
     for directory in directories:
         own = os.access(directory, os.W_OK) and not directory.stat().st_mode & 0o022
-        yield Diagnosis(
-            "audit",
-            f"{directory}: writable by its owner only",
-            own,
-            "" if own else f"chmod 700 {directory}, as the gate's user",
-        )
+        remedy = "" if own else f"chmod 700 {directory}, as the gate's user"
+        yield f"{directory}: writable by its owner only", remedy
         free = shutil.disk_usage(directory).free
-        more = (
-            ""
-            if free >= _SPACE
-            else "make room: nothing is minted while the log cannot be written"
-        )
-        yield Diagnosis("audit", f"{directory}: {free >> 20} MiB free", free >= _SPACE, more)
+        more = "make room: nothing is minted while the log cannot be written"
+        yield f"{directory}: {free >> 20} MiB free", "" if free >= _SPACE else more

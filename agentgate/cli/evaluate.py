@@ -19,14 +19,11 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Any
 
 import typer
-from typer import Argument, Option
 
 from agentgate.cli.output import (
-    Json,
-    Root,
     complain,
     fail,
     progress,
@@ -35,6 +32,7 @@ from agentgate.cli.output import (
     say,
     say_json,
     styled,
+    table,
 )
 from agentgate.errors import AgentGateError
 from agentgate.gate.gate import Gate
@@ -46,43 +44,49 @@ from agentgate.loading.catalog import Catalog
 from agentgate.review.draft.toolset import import_object
 from agentgate.review.replay.deputy import TARGETS, Kind, Tally, confused_deputy
 from agentgate.review.replay.evaluate import (
+    ASKED,
+    SHARES,
     SIDE_EFFECTS,
     Clock,
     Decided,
     Episode,
     EpisodeUnreadable,
+    Failed,
     Schemas,
     Score,
+    as_json,
     in_form,
+    lines,
     read_episodes,
     read_tools,
     replay,
     unendorsed,
     wilson,
 )
-from agentgate.review.replay.failed import Failed, as_json, lines
-from agentgate.review.replay.failed import failed as failed_of
+from agentgate.review.replay.evaluate import failed as failed_of
 from agentgate.values.value_class import value_class
+
+Scores = dict[str, Score]
 
 Tallies = dict[Kind, Tally]
 
 
 def evaluate(
-    episodes: Annotated[list[Path], Argument(exists=True, dir_okay=False)],
-    workflows: Annotated[Path, Option(exists=True, file_okay=False)],
-    root: Root = None,
+    episodes: list[Path],
+    workflows: Path,
+    root: str | None = None,
     *,
     unsafe_unapproved: bool = False,
     environment: str | None = None,
-    deputy: Annotated[bool, Option("--confused-deputy")] = False,
+    deputy: bool = False,
     failed: bool = False,
-    tools: Annotated[Path | None, Option(dir_okay=False)] = None,
+    tools: Path | None = None,
     decisions: Path | None = None,
     answers: Path | None = None,
     record: Path | None = None,
     no_endorse: bool = False,
     model: str | None = None,
-    json_: Json = False,
+    json_: bool = False,
 ) -> None:
     """Replay recorded episodes through a real gate (in memory) and count what passes, is held
     and is refused.
@@ -139,7 +143,7 @@ def _reading(
 
 
 def _tell(
-    scores: dict[str, Score], tallies: Tallies, listed: list[Failed] | None, *, as_json_: bool
+    scores: Scores, tallies: Tallies, listed: list[Failed] | None, *, as_json_: bool
 ) -> None:
     """Print the counts, and what was asked for beside them."""
     if as_json_:
@@ -164,7 +168,7 @@ def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was gi
     listed: list[Failed] | None,
     opening: ReplaySettings,
     tools: Schemas,
-) -> tuple[dict[str, Score], list[EpisodeUnreadable]]:
+) -> tuple[Scores, list[EpisodeUnreadable]]:
     read = list(read_episodes(files))
     episodes = [
         in_form(line, tools, gate.catalog.get(line.workflow))
@@ -172,7 +176,7 @@ def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was gi
         if isinstance(line, Episode)
     ]
     bad = [line for line in read if not isinstance(line, Episode)]
-    scores: dict[str, Score] = {}
+    scores: Scores = {}
     with decisions.open("w", encoding="utf-8") if decisions else nullcontext() as out:
         replayed = replays(episodes, gate, clock, opening, deputy=bool(tallies))
         shown = progress(replayed, len(episodes), "replaying")
@@ -214,12 +218,11 @@ def _list(listed: list[Failed]) -> None:
 
 
 def _json(score: Score) -> dict[str, Any]:
-    shares = {name: _share_json(k, n) for name, (k, n) in score.shares().items()}
-    asked = {
-        name: count / score.clean if score.clean else None
-        for name, count in score.asked().items()
+    return {
+        **{name: _share_json(*score.share(name)) for name in SHARES},
+        **{name: score.average(name) for name in ASKED},
+        "reasons": score.reasons.most_common(10),
     }
-    return {**shares, **asked, "reasons": score.reasons.most_common(10)}
 
 
 def _share_json(k: int, n: int) -> dict[str, Any]:
@@ -257,17 +260,15 @@ def _deputy_table(tallies: Tallies) -> None:
         (k, _share(t.minted, t.total), f"{100 * TARGETS[k]:.0f}%", t.held, t.refused)
         for k, t in tallies.items()
     ]
-    rows(
-        ("its destination or object exchanged for", "minted", "at most", "held", "refused"),
-        body,
-        styles=("bold",),
+    table(
+        "bold:its destination or object exchanged for | minted | at most | held | refused", body
     )
     why = [
         (f"{t}.{a}", place, origin, n)
         for tally in tallies.values()
         for (t, a, place, origin), n in tally.ranked()[:10]
     ]
-    _more(("minted", "where the value stood", "the origin it was taken to have", "count"), why)
+    _more("minted | where the value stood | the origin it was taken to have | count", why)
     stopped = sum(
         (tally.stopped for tally in tallies.values()), Counter[tuple[str, str, str, str]]()
     )
@@ -276,34 +277,29 @@ def _deputy_table(tallies: Tallies) -> None:
         for (answer, t, a, reason), n in stopped.most_common(10)
     ]
     _more(
-        ("held or refused (one with several reasons counts under each)", "reason", "count"),
+        "held or refused (one with several reasons counts under each) | reason | count",
         held,
     )
 
 
-def _table(scores: dict[str, Score]) -> None:
+def _table(scores: Scores) -> None:
     say("Replayed through a real gate (shares with their 95% interval)", "")
     body = [
-        (name, *(_share(*score.shares()[name]) for score in scores.values()))
-        for name in Score().shares()
+        (name, *(_share(*score.share(name)) for score in scores.values())) for name in SHARES
     ]
-    asked = [
-        (
-            name,
-            *(f"{s.asked()[name] / s.clean:.2f}" if s.clean else "-" for s in scores.values()),
-        )
-        for name in Score().asked()
-    ]
-    rows(("", *scores), [*body, *asked], styles=("bold",))
+    for name in ASKED:
+        averages = [score.average(name) for score in scores.values()]
+        body.append((name, *("-" if each is None else f"{each:.2f}" for each in averages)))
+    rows(("", *scores), body, styles=("bold",))
     reasons = list(scores.values())[-1].reasons.most_common(10) if scores else []
-    _more(("steps of ordinary work that were held or refused", "count"), reasons)
+    _more("steps of ordinary work that were held or refused | count", reasons)
 
 
-def _more(head: Sequence[str], body: Sequence[Sequence[object]]) -> None:
+def _more(columns: str, body: Sequence[Sequence[object]]) -> None:
     """One more table, set off from the one before, where it has a row."""
     if body:
         say("")
-        rows(head, body, styles=("bold",))
+        table(f"bold:{columns}", body)
 
 
 # --- many episodes ----------------------------------------------------------------------------

@@ -1,8 +1,11 @@
-"""``agentgate exchange``: one token for one call, for shells and CI steps.
+"""``agentgate exchange``: one token for one call, for shells and CI steps. ``agentgate probe``: a
+fixed list of attacks on your own tool server or gate, all of which must be refused.
 
 Rules: credentials come from files, the environment or GitHub, never from the command line,
 which others on the machine can read. The token goes to standard output or into a file that only
-its owner reads; messages never show it.
+its owner reads; messages never show it. A probe sends the genuine request or exchange only with
+``--spend``; a row that is not refused for its reason is exit code 1, and an error of the server
+is no refusal.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import typer
@@ -25,30 +28,41 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from typer import Option
 
 from agentgate.audit.writing import write_whole
-from agentgate.cli.output import LOOK, Required, complain, fail, say
+from agentgate.cli.output import ERROR, LOOK, complain, fail, say, say_json, table
 from agentgate.errors import ConfigError, KeyRefused
 from agentgate.integrations.client_certificate import ClientCertificate
 from agentgate.integrations.client_key import ClientKey, owned
-from agentgate.integrations.deferral import Answered, Pause, Waiting, asking
 from agentgate.integrations.exchange import (
     MAX_ANSWER,
+    Answered,
     AskedFor,
     Credentials,
     ExchangedToken,
     ExchangeRefused,
+    Pause,
     TokenEndpoint,
+    Waiting,
+    asking,
+    check_secure,
     object_of,
     origin_of,
 )
-from agentgate.redemption.upstream import Work
+from agentgate.redemption.credential import Work
 from agentgate.token.signing import RunKey
 from agentgate.values.refusal import Code
 
 try:
     import httpx
+
+    from agentgate.testing.probe import (
+        GenuineRequest,
+        Verdict,
+        carried_out,
+        gate_attacks,
+        tool_attacks,
+    )
 except ModuleNotFoundError:  # the rest of the command line works without the extra
     fail("httpx is not installed: pip install '.[httpx]' in the clone")
 
@@ -80,10 +94,10 @@ _LATER = (
 def exchange(
     gate: str,
     *,
-    client: Required,
-    workflow: Annotated[str, Option("--workflow", "-w")],
-    tool: Annotated[str, Option("--tool", "-t")],
-    args: Annotated[str, Option("--args", "-a")] = "{}",
+    client: str,
+    workflow: str,
+    tool: str,
+    args: str = "{}",
     subject: str = "github",
     actor: str | None = None,
     client_key: Path | None = None,
@@ -95,8 +109,8 @@ def exchange(
     call_id: str | None = None,
     tenant: str | None = None,
     key: Path | None = None,
-    request: Annotated[str | None, Option("--for")] = None,
-    out: Annotated[Path | None, Option("--out", "-o")] = None,
+    request: str | None = None,
+    out: Path | None = None,
     address: str | None = None,
     wait: bool = False,
 ) -> None:
@@ -366,3 +380,149 @@ def _write(path: Path, data: bytes, *, first: bool = False) -> None:
         raise ConfigError(
             "out", str(path), f"a file that can be written ({error.strerror})"
         ) from None
+
+
+def probe(
+    url: str,
+    *,
+    token: Path | None = None,
+    key: Path | None = None,
+    method: str = "POST",
+    body: str | None = None,
+    client: str | None = None,
+    workflow: str = "",
+    tool: str = "",
+    tenant: str | None = None,
+    args: str = "{}",
+    subject: str = "github",
+    address: str | None = None,
+    spend: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Attack your own tool server or gate over HTTP; everything must be refused."""
+    try:
+        with httpx.Client(trust_env=False) as http:
+            if token:
+                reached = _reached(url, address)
+                genuine = _genuine(url, method, token=token, key=key, body=body)
+                verdicts = list(carried_out(tool_attacks(genuine, spend=spend), http, reached))
+            else:
+                endpoint = TokenEndpoint(url, key_of(key), address=address)
+                if client is None and spend:
+                    raise ConfigError(
+                        "spend",
+                        True,
+                        "--client, --workflow, --tool and --subject: something to ask for",
+                    )
+                who = Credentials(
+                    client or "probe",
+                    given("subject", subject, url) if client else lambda: _NOBODY,
+                )
+                form = endpoint.form(
+                    AskedFor(tool, workflow, arguments_of(args), tenant=tenant), who
+                )
+                base = _warmed(endpoint, form)
+                attacks = gate_attacks(
+                    base, form, endpoint.proof_with, genuine=client is not None, spend=spend
+                )
+                verdicts = list(carried_out(attacks, http))
+    except (httpx.HTTPError, ExchangeRefused) as error:
+        fail(f"{url}: cannot be probed: {type(error).__name__}")
+    _tell(
+        verdicts, as_json=as_json, spend=spend, genuine=token is not None or client is not None
+    )
+
+
+def _genuine(
+    url: str, method: str, *, token: Path, key: Path | None, body: str | None
+) -> GenuineRequest:
+    if not key or not key.exists():
+        raise ConfigError(
+            "key",
+            str(key),
+            "the key that the token is bound to: --key, as given to agentgate exchange",
+        )
+    content = b"" if body is None else json.dumps(arguments_of(body)).encode()
+    text = read_file("token", token).decode("ascii", "replace").strip()
+    if text.count(".") != 2:
+        raise ConfigError(
+            "token", str(token), "a file with the token alone (agentgate exchange --out)"
+        )
+    return GenuineRequest(method, url, content, text, key_of(key))
+
+
+def _warmed(endpoint: TokenEndpoint, form: dict[str, str]) -> str:
+    """Where the gate is; by a first request, which no nonce was given for, it gives one."""
+    answer = answered(
+        "POST", endpoint.url, trust_env=False, data=form, headers=endpoint.proof()
+    )
+    if answer.status not in {400, 401}:
+        raise ConfigError(
+            "url",
+            f"{answer.status} from {endpoint.url}",
+            "a gate's issuer; a tool server is probed with --token and --key",
+        )
+    endpoint.wants_nonce(answer.status, answer.headers, answer.data)
+    return endpoint.url.removesuffix("/oauth2/token")
+
+
+_UNBOUND = (
+    "No proof was asked for: this workflow does not say token: {bound_to: [call, "
+    "agent_key]}, so the credential alone gets tokens. "
+    "It went without a key now, and the gate refuses it with one from here on."
+)
+
+
+_NOBODY = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJwcm9iZSJ9.AAAA"
+
+
+def _reached(url: str, address: str | None) -> Callable[[str], str]:
+    """Where a URL of the server is reached."""
+    check_secure("url", url)
+    if address is None:
+        return str
+    check_secure("address", address)
+    return lambda other: address.removesuffix("/") + other.removeprefix(origin_of(url))
+
+
+def _tell(verdicts: list[Verdict], *, as_json: bool, spend: bool, genuine: bool) -> None:
+    bad = [each for each in verdicts if not each.holds]
+    if as_json:
+        said = [
+            {
+                "attack": v.name,
+                "status": v.status,
+                "expected": list(v.expected),
+                "verdict": v.word.lower(),
+            }
+            for v in verdicts
+        ]
+        say_json({"refused_all": not bad, "genuine_sent": spend, "rows": said})
+    else:
+        cells = [
+            (v.name, v.word, str(v.status or "closed"), " or ".join(map(str, v.expected)))
+            for v in verdicts
+        ]
+        table("attack |  | status | expected", cells)
+        say(f"{len(verdicts) - len(bad)} of {len(verdicts)} hold")
+    if not genuine:
+        complain(
+            "Only what anybody can send was tried: with --client, --workflow, --tool and "
+            "--subject it goes further.",
+            colour="yellow",
+        )
+    elif not spend:
+        complain(
+            "The genuine request was not sent: only --spend shows that it would pass, and "
+            "that a replay is refused.",
+            colour="yellow",
+        )
+    if any(each.keyless and each.status == 200 for each in bad):
+        complain(_UNBOUND, colour="yellow")
+    if bad:
+        for each in bad:
+            complain(
+                f"{each.name}: got {each.status or 'a closed connection'}, expected "
+                f"{' or '.join(map(str, each.expected))}"
+            )
+        raise typer.Exit(ERROR)

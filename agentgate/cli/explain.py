@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
-
-from typer import Argument, Option
+from typing import Any
 
 from agentgate.audit.questions import event, find_story
-from agentgate.cli.output import Json, say_json, styled
-from agentgate.cli.records import Cache, Keys, ask, tell_state
+from agentgate.cli.audit import ask, tell_state
+from agentgate.cli.output import say_json, styled
 from agentgate.errors import ConfigError
 from agentgate.explain.explanation import Explanation, text_lines
 from agentgate.explain.explanation import as_json as explanation_json
@@ -19,33 +17,39 @@ from agentgate.loading.source import find as find_source
 from agentgate.review.report.past import (
     Alive,
     Record,
+    answer,
+    arguments,
+    case_of,
+    changes,
     decision_of,
     explain_record,
+    stated,
     still_alive,
     version_of,
 )
-from agentgate.review.report.question import answer, arguments, case_of, changes, stated
 from agentgate.stores import open_store
 from agentgate.workflow.model import Workflow
 
-_STYLES = {  # of the lines of an explanation
-    "allow": "bold green",
-    "confirm": "bold yellow",
-    "step_up": "bold yellow",
-    "deny": "bold red",
-    "failed": "bold red",
-    "asks": "bold yellow",
-    "met": "green",
-    "allowed": "cyan",
-    "unknown": "red",
-    "pass": "bold green",
-}
+# of the lines of an explanation
+_STYLES = dict(
+    each.split(": ")
+    for each in """allow: bold green
+confirm: bold yellow
+step_up: bold yellow
+deny: bold red
+failed: bold red
+asks: bold yellow
+met: green
+allowed: cyan
+unknown: red
+pass: bold green""".splitlines()
+)
 
 
 def explain(  # noqa: PLR0917 - a command's options, given by name
-    id: Annotated[str, Argument()] = "",  # noqa: A002 - the word of the vocabulary
-    audit: Annotated[Path | None, Option(exists=True, file_okay=False)] = None,
-    workflows: Annotated[Path | None, Option(exists=True, file_okay=False)] = None,
+    id: str = "",  # noqa: A002 - the word of the vocabulary
+    audit: Path | None = None,
+    workflows: Path | None = None,
     store: str | None = None,
     tenant: str = "",
     run: str = "",
@@ -54,10 +58,10 @@ def explain(  # noqa: PLR0917 - a command's options, given by name
     args: str | None = None,
     prompt: list[str] | None = None,
     case: str = "",
-    set_: Annotated[list[str] | None, Option("--set")] = None,
-    keys: Keys = None,
-    cache: Cache = None,
-    as_json: Json = False,
+    set_: list[str] | None = None,
+    keys: list[Path] | None = None,
+    cache: Path | None = None,
+    as_json: bool = False,
 ) -> None:
     """Explain a decision: every condition, what it got and expected, where each value came
     from, what would pass, and whom to ask.

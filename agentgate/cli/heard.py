@@ -10,14 +10,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from agentgate.cli.output import Json, rows, say_json
+from agentgate.cli.output import say_json, table
 from agentgate.intents.lexical import derive
 from agentgate.language.turn import MAX_TURN, Turn
 from agentgate.loading.definition import read_file
 from agentgate.loading.source import on_disk
 from agentgate.review.scenarios.testfile import read_tests, tests_of
-from agentgate.values.request import Presence
-from agentgate.values.turns import turn_text
+from agentgate.values.request import Presence, turn_text
 
 
 def heard(
@@ -25,7 +24,7 @@ def heard(
     prompts: list[str],
     *,
     record: bool = False,
-    as_json: Json = False,
+    as_json: bool = False,
 ) -> None:
     """Print what each part of a prompt was taken for, and what each intent came out as, with
     the words that decided.
@@ -57,11 +56,10 @@ def heard(
         for number, turn in enumerate(turns, 1)
         for row in turn
     ]
-    rows(["turn", "whose", "kind", "words"], parts, styles=["dim", "cyan", "magenta"])
-    rows(
-        ["intent", "came out as", "why"],
+    table("dim:turn | cyan:whose | magenta:kind | words", parts)
+    table(
+        "bold:intent | bold cyan:came out as | why",
         [(name, a.presence, a.evidence) for name, a in answers.items()],
-        styles=["bold", "bold cyan"],
     )
 
 

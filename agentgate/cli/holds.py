@@ -1,54 +1,51 @@
-"""``agentgate holds``: the calls that wait for people: list, show, answer with one's own SSH
-key, watch, and what the answers say.
+"""``agentgate holds`` and ``remembered``: the calls that wait for people: list, show, answer with
+one's own SSH key, watch, and what the answers say.
 
 It works beside the gates, on their store. Whoever answers needs no key of a gate: the answer is
 their signature, which the gate verifies again before it mints. Answers are on record in an
 audit directory of this machine before they count. What is shown is what the store says, and
 every question says so, unless the gates' keys are at hand (`--keys`): then only questions that
 they asked are shown and answered.
+
+What a user's own yeses let later runs of theirs use again is listed and forgotten here, too; a
+person does the same for themselves on the gate's pages, or by their own token over HTTP.
 """
 
 from __future__ import annotations
 
+import getpass
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
-from typer import Option
 
 from agentgate.approvals import load_approved, root_digest
-from agentgate.approvals.people import Signers
+from agentgate.approvals.root import Signers
 from agentgate.approvals.sshsig import HOLD_NAMESPACE
-from agentgate.audit import AuditLog, FileAudit, MemoryAudit
+from agentgate.audit import AuditLog, FileAudit, MemoryAudit, remembered
 from agentgate.audit.segment import read_typed
 from agentgate.cli.output import (
     WORKFLOWS,
-    Accept,
-    Folder,
-    Json,
-    Root,
-    StoreUrl,
-    Tenant,
     exit_with,
     fail,
     note,
     pairs,
     quiet,
-    rows,
     say,
     say_json,
+    table,
 )
-from agentgate.cli.signing import Key, confirm, own_signer
+from agentgate.cli.signing import confirm, own_signer
 from agentgate.decision.batch_answer import Together
-from agentgate.decision.hold import Hold
-from agentgate.decision.question import as_json, moment, rows_of
-from agentgate.gate.call_context import Sources, environment_of
+from agentgate.decision.hold import Hold, as_json, moment, rows_of
+from agentgate.gate.call_context import Sources
 from agentgate.gate.core import Allowances, Core
 from agentgate.gate.holds import answer as answering
+from agentgate.gate.holds.memory import forget_memory, recall_memory
 from agentgate.gate.holds.proof import Answerers
 from agentgate.identity.connection import caller
 from agentgate.intents.lexical import derive
@@ -58,23 +55,14 @@ from agentgate.shell.bound import Bound
 from agentgate.shell.drive import drive
 from agentgate.shell.step import Flow
 from agentgate.stores import Store, ready_store
-from agentgate.stores.history import History
-from agentgate.token.keys import KeyRing
+from agentgate.stores._op import History
+from agentgate.token.signing import KeyRing
 from agentgate.values.answers import Said, SSHAnswer
 from agentgate.values.refusal import AnswerRefused
 from agentgate.values.value_class import value_class
 
 _NOBODY = "https://nobody.invalid"  # no gate
 _SHORT = 12  # characters of an id in a list; as many, or more, name a hold
-
-Keys = Annotated[
-    Path | None,
-    Option(
-        "--keys",
-        help="The gates' key directory: with it a question that they did not ask is refused.",
-        envvar="AGENTGATE_KEYS",
-    ),
-]
 
 
 @value_class
@@ -169,7 +157,7 @@ def _core(workflows: Path, root: str | None) -> Core:
         issuer=_NOBODY,
         derive=derive,
         clock=lambda: datetime.now(UTC),
-        sources=Sources(environment_of(None), caller),
+        sources=Sources(None, caller),
         brokers={},
         history=History(lasting=False),
         answerers=Answerers(ring, _NOBODY, {}, lambda: signers),
@@ -178,11 +166,11 @@ def _core(workflows: Path, root: str | None) -> Core:
 
 
 def list_(
-    store: StoreUrl,
-    tenant: Tenant,
+    store: str,
+    tenant: str,
     state: str = "pending",
-    keys: Keys = None,
-    as_json: Json = False,
+    keys: Path | None = None,
+    as_json: bool = False,
 ) -> None:
     """List a tenant's holds, the earliest deadline first."""
     with open_desk(store, keys) as desk:
@@ -190,9 +178,10 @@ def list_(
     if as_json:
         say_json([_json(hold, desk) for hold in found])
         return
-    names = ("hold", "state", "call", "for", "asks", "until", "run")
-    styles = ("bold", "", "", "", "", "dim", "dim")
-    rows(names, [_row(hold) for hold in found], styles=styles)
+    table(
+        "bold:hold | state | call | for | asks | dim:until | dim:run",
+        [_row(hold) for hold in found],
+    )
     note(f"no hold of tenant {tenant} is {state}" if not found else desk.seal)
 
 
@@ -222,12 +211,12 @@ def _json(hold: Hold, desk: _Desk) -> dict[str, Any]:
 def show(
     id: str,  # noqa: A002 - the word of the vocabulary
     *,
-    store: StoreUrl,
-    tenant: Tenant,
-    workflows: Folder = None,
-    root: Root = None,
-    keys: Keys = None,
-    as_json: Json = False,
+    store: str,
+    tenant: str,
+    workflows: Path | None = None,
+    root: str | None = None,
+    keys: Path | None = None,
+    as_json: bool = False,
 ) -> None:
     """Show one held call as whoever must judge it sees it."""
     with open_desk(store, keys, None, workflows, root) as desk:
@@ -251,15 +240,15 @@ def _answering(said: Said, meaning: str) -> Callable[..., None]:
     def answer(
         ids: list[str],
         *,
-        store: StoreUrl,
-        tenant: Tenant,
-        audit: Annotated[Path, Option()],
-        workflows: Annotated[Path, Option(file_okay=False)] = WORKFLOWS,
-        root: Root = None,
-        key: Key = None,
-        keys: Keys = None,
+        store: str,
+        tenant: str,
+        audit: Path,
+        workflows: Path = WORKFLOWS,
+        root: str | None = None,
+        key: Path | None = None,
+        keys: Path | None = None,
         reveal: bool = False,
-        accept: Accept = None,
+        accept: str | None = None,
     ) -> None:
         with open_desk(store, keys, audit, workflows, root) as desk:
             signer = own_signer(key)
@@ -328,11 +317,11 @@ def _check_open(hold: Hold, said: Said) -> None:
 
 
 def watch(
-    store: StoreUrl,
-    tenant: Tenant,
-    keys: Keys = None,
-    every: Annotated[float, Option(min=0.1)] = 2.0,
-    seconds: Annotated[float, Option(min=0)] = 0.0,
+    store: str,
+    tenant: str,
+    keys: Path | None = None,
+    every: float = 2.0,
+    seconds: float = 0.0,
 ) -> None:
     """Print every new hold of a tenant, and every change of its state, as it happens."""
     known: dict[str, str] = {}
@@ -351,8 +340,8 @@ def watch(
 
 
 def stats(
-    audit: Annotated[list[Path], Option(exists=True)],
-    as_json: Json = False,
+    audit: list[Path],
+    as_json: bool = False,
 ) -> None:
     """Say of each rule how often and how fast its holds are released, and which of them nobody
     really judges.
@@ -360,7 +349,7 @@ def stats(
     quiet()
     found = rule_stats(read_typed(audit, ("hold_answer", "decision")))
     if as_json:
-        names = ("workflow", "rule", "answered", "released", "seconds", "instead")
+        names = "workflow rule answered released seconds instead".split()
         say_json(
             [
                 {name: getattr(each, name) for name in names} | {"rate": each.rate}
@@ -380,9 +369,7 @@ def stats(
             )
             for each, seconds in zip(found, took, strict=True)
         ]
-        rows(
-            ("workflow", "rule", "answers", "released", "median", ""), body, styles=("", "bold")
-        )
+        table("workflow | bold:rule | answers | released | median | ", body)
         note(
             *(
                 f"{e.workflow}, rule {e.rule} is theatre: nobody looks. Instead: {e.instead}"
@@ -393,3 +380,61 @@ def stats(
         if not found:
             note(f"no answer is on record (a rule is judged from {ENOUGH} answers on)")
     exit_with(look=any(each.instead for each in found))
+
+
+def list_remembered(
+    store: str, tenant: str, user: str, keys: Path | None = None, as_json: bool = False
+) -> None:
+    """List what is remembered of a user, the oldest first."""
+    with open_desk(store, keys) as desk:
+        ring = desk.seals.keys if desk.seals else None
+        found = [
+            each.told | {"issuer": each.who[1]}
+            for each in desk.run(recall_memory(History(), ring, tenant, user))
+        ]
+    if as_json:
+        say_json(found)
+        return
+    body = [
+        (
+            each["id"][:_SHORT],
+            each["tool"],
+            "  ".join(f"{name} {value}" for name, value in each["args"].items()),
+            moment(max(each["until"].values())),
+            moment(each["since"]),
+            each["workflow"],
+            each["issuer"] or "(the host)",
+        )
+        for each in found
+    ]
+    table("bold:id | tool | values | until | since | workflow | issuer", body)
+    if not found:
+        note(f"nothing is remembered of {user} in tenant {tenant}")
+
+
+def forget_(
+    store: str,
+    tenant: str,
+    user: str,
+    audit: Path,
+    ids: list[str] | None = None,
+) -> None:
+    """Forget some of what is remembered of a user, or all. What they were asked before is not
+    remembered, either.
+    """
+    with open_desk(store, None, audit) as desk:
+        known = [each.id for each in desk.run(recall_memory(History(), None, tenant, user))]
+        places = [
+            place
+            for place in known
+            if place.startswith(tuple(each for each in ids or () if len(each) >= _SHORT))
+        ]
+        if len(places) < len(ids or ()):
+            fail(
+                f"expected ids of what is remembered of {user} (agentgate remembered list), "
+                f"each with {_SHORT} characters or more"
+            )
+        steps = forget_memory(
+            History(remembered(audit)), tenant, user, places, getpass.getuser()
+        )
+        say(f"forgotten: {desk.run(steps)} of {len(known)}")

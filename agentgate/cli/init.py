@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -24,7 +24,6 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
-from typer import Option
 
 from agentgate.approvals.writing import (
     Reviewer,
@@ -37,20 +36,17 @@ from agentgate.approvals.writing import (
 from agentgate.cli.new import LIFE, person_here, tell_facts
 from agentgate.cli.output import (
     WORKFLOWS,
-    Directory,
-    File,
-    Json,
     fail,
     quiet,
-    rows,
     say,
     say_json,
+    table,
 )
-from agentgate.cli.signing import MADE, Key, default_key, own_signer
+from agentgate.cli.signing import MADE, default_key, own_signer
 from agentgate.decision.answer import Allow, Deny, StepUp
 from agentgate.errors import ConfigError
 from agentgate.gate.gate import Gate
-from agentgate.loading.inline import inline
+from agentgate.loading.yaml_nodes import inline
 from agentgate.review.draft.draft import Draft, draft
 from agentgate.review.draft.results import read_samples
 from agentgate.review.draft.template import render
@@ -61,7 +57,6 @@ from agentgate.values.value_class import value_class
 
 ROOT_LIFE = timedelta(days=365)
 ISSUER = "https://gate.example"
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 @value_class
@@ -86,17 +81,17 @@ class Start:
 
 
 def init(  # noqa: PLR0917 - a command's options, given by name
-    langchain: Annotated[str, Option(metavar="MODULE:TOOLS")],
-    results: File = None,
-    directory: Directory = WORKFLOWS,
+    langchain: str,
+    results: Path | None = None,
+    directory: Path = WORKFLOWS,
     id: str | None = None,  # noqa: A002 - as in new
     tenant: str = "local",
     name: str | None = None,
-    key: Key = None,
+    key: Path | None = None,
     make_key: bool = False,
     *,
     yes: bool = False,
-    as_json: Json = False,
+    as_json: bool = False,
 ) -> None:
     """Draft a workflow for your tools, approve it with your own SSH key, open a gate on it, and
     prove one guarded call.
@@ -209,12 +204,10 @@ def _plan(start: Start, signer: Signer | None) -> None:
         for t in start.made.tools
     ]
     say(f"{start.directory / start.file} would permit, and nothing else:", "")
-    columns = 5 if any(row[-1] for row in body) else 4  # mostly nothing is refused
-    head = ("tool", "effect", "runs", "with", "refused")
-    rows(
-        head[:columns],
-        [row[:columns] for row in body],
-        styles=("bold", "cyan", "", "", "yellow"),
+    refused = any(row[-1] for row in body)  # mostly nothing is
+    table(
+        "bold:tool | cyan:effect | runs | with" + " | yellow:refused" * refused,
+        [row[: 4 + refused] for row in body],
     )
     for tool in start.made.tools:
         if tool.why == UNSAID:
@@ -409,4 +402,4 @@ def paste(start: Start, digest: str) -> Iterator[list[str]]:
     ):
         values = ", ".join(f'"{each}": ...' for each in sorted(injected))
         given = {"awaited": awaited, "injected": f"{{{values}}}" if values else ""}
-        yield render(_TEMPLATES / f"{file}.py.j2", **common, **example, **given).splitlines()
+        yield render(f"cli/templates/{file}.py.j2", **common, **example, **given).splitlines()

@@ -6,33 +6,21 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
 
-from typer import Argument, Option
-
-from agentgate.cli.output import Required, say, say_json
+from agentgate.cli.output import say, say_json
 from agentgate.gate import account_key
 from agentgate.integrations.client_key import ClientKey, owned
-from agentgate.token.keys import PUBLISH_AHEAD, KeyRing
-from agentgate.token.signing import SigningKey
-
-Directory = Annotated[
-    Path,
-    Argument(
-        help="The gate's key directory (owner-only); opening a gate with keys= makes it.",
-        file_okay=False,
-    ),
-]
+from agentgate.token.signing import PUBLISH_AHEAD, KeyRing, SigningKey
 
 
-def jwks(directory: Directory) -> None:
+def jwks(directory: Path) -> None:
     """Print the public key set (RFC 7517): every key that signs, will sign, or signed a token
     that may still live.
     """
     say_json(KeyRing.existing(directory).jwks(time.time()))
 
 
-def rotate(directory: Directory) -> None:
+def rotate(directory: Path) -> None:
     """Add a signing key. It is published at once and signs only after verifiers had time to
     fetch it.
     """
@@ -40,7 +28,7 @@ def rotate(directory: Directory) -> None:
     say(f"{key.kid} ({key.alg}) is published now and signs in {PUBLISH_AHEAD / 60:.0f} minutes")
 
 
-def withdraw(directory: Directory, kid: str) -> None:
+def withdraw(directory: Path, kid: str) -> None:
     """Take back a key that leaked, at once. Gates and servers notice within seconds; a key set
     in a file must be written anew.
     """
@@ -60,11 +48,11 @@ def client(file: Path) -> None:
 
 
 def account(
-    old: Annotated[Path, Argument(dir_okay=False)],
-    new: Annotated[Path, Argument(dir_okay=False)],
-    gate: Required,
-    tenant: Required,
-    name: Annotated[str, Option("--account")],
+    old: Path,
+    new: Path,
+    gate: str,
+    tenant: str,
+    name: str,
 ) -> None:
     """Print the statement by which a service account's old key signs for its new one: for `POST
     /oauth2/key`, within ten minutes.

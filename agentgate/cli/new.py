@@ -9,11 +9,8 @@ import re
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
 
-from typer import Argument
-
-from agentgate.cli.output import File, Json, Required, fail, rows, say, say_json
+from agentgate.cli.output import fail, say, say_json, table
 from agentgate.errors import ConfigError
 from agentgate.loading.source import ask
 from agentgate.review.draft.draft import Draft, draft, undecided
@@ -25,14 +22,14 @@ LIFE = timedelta(days=180)
 
 
 def new(  # noqa: PLR0917 - a command's options, given by name
-    id: Required,  # noqa: A002 - the word of the vocabulary
+    id: str,  # noqa: A002 - the word of the vocabulary
     langchain: str | None = None,
-    mcp: File = None,
-    results: File = None,
+    mcp: Path | None = None,
+    results: Path | None = None,
     out: Path | None = None,
     tenant: str = "",
     owner: str | None = None,
-    as_json: Json = False,
+    as_json: bool = False,
 ) -> None:
     """Draft a workflow for tools you have, as narrow as can be said, and a test file beside it.
 
@@ -144,11 +141,7 @@ def _tell(made: Draft, path: Path, tests: Path) -> None:
         for t in made.tools
     }
     body = [(t.name, t.effect, t.why, ", ".join(left[t.name]) or "nothing") for t in made.tools]
-    rows(
-        ("tool", "effect", "because", "to decide"),
-        body,
-        styles=("bold", "cyan", "dim", "yellow"),
-    )
+    table("bold:tool | cyan:effect | dim:because | yellow:to decide", body)
     tell_facts(made)
     for name in made.left_out:
         say(f"left out: {name} (no workflow can hold its name)")
@@ -170,7 +163,7 @@ def _tell(made: Draft, path: Path, tests: Path) -> None:
 
 # --- the usual words --------------------------------------------------------------------------
 def words(
-    acts: Annotated[list[str] | None, Argument()] = None,
+    acts: list[str] | None = None,
     thing: str = "",
 ) -> None:
     """Print the usual English words for an act, as the `words` of an intent.

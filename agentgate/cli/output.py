@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import typer
 from rich import box
@@ -24,7 +24,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table as Ruled
 from rich.text import Text
-from typer import Option
 
 from agentgate.errors import AgentGateError, ConfigError, WorkflowError
 from agentgate.review.report.report import ExitStatus, Report, ReviewReport, Table, TextReport
@@ -37,33 +36,6 @@ ERROR = ExitStatus.ERROR
 LOOK = ExitStatus.LOOK
 Form = Literal["text", "json", "markdown"]
 WORKFLOWS = Path("workflows")  # the directory where none is named
-Required = Annotated[str, Option()]
-File = Annotated[Path | None, Option(exists=True, dir_okay=False)]
-Folder = Annotated[Path | None, Option(file_okay=False)]
-Directory = Annotated[
-    Path, Option("--directory", "-d", help="The workflow directory.", file_okay=False)
-]
-Root = Annotated[
-    str | None,
-    Option(
-        "--root",
-        envvar="AGENTGATE_ROOT",
-        metavar="DIGEST",
-        help="The pinned root, sha256:...; left out: the root as it lies there.",
-    ),
-]
-StoreUrl = Annotated[
-    str, Option("--store", help="The state store's URL.", envvar="AGENTGATE_STORE")
-]
-Tenant = Annotated[str, Option("--tenant", help="The tenant.", envvar="AGENTGATE_TENANT")]
-Accept = Annotated[
-    str | None, Option(help="For scripts: the sentence that is otherwise typed.")
-]
-Json = Annotated[bool, Option("--json", help="Print JSON.")]
-Markdown = Annotated[bool, Option("--markdown", help="Print a comment for the pull request.")]
-HTML = Annotated[
-    Path | None, Option(help="Write one self-contained page here.", dir_okay=False)
-]
 
 
 @contextmanager
@@ -207,6 +179,12 @@ def rows(
                 cell.ljust(width) for cell, width in zip(row, widths, strict=True)
             ).rstrip()
         )
+
+
+def table(columns: str, body: Sequence[Sequence[object]]) -> None:
+    """`rows` under columns like ``bold:hold | state``: heads, each after its style."""
+    named = [each.rpartition(":") for each in columns.split(" | ")]
+    rows([head for *_, head in named], body, styles=[style for style, *_ in named])
 
 
 def pairs(body: Iterable[tuple[str, str, str]]) -> None:

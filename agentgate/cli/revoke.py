@@ -12,15 +12,10 @@ import time
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, NoReturn
-
-from typer import Argument, Option
+from typing import NoReturn
 
 from agentgate.audit import FileAudit, remembered
 from agentgate.cli.output import (
-    Folder,
-    Json,
-    StoreUrl,
     complain,
     exit_with,
     fail,
@@ -28,6 +23,7 @@ from agentgate.cli.output import (
     rows,
     say,
     say_json,
+    table,
 )
 from agentgate.errors import ConfigError
 from agentgate.gate.revoking import AppliedRevocation, Revoking, StoredRevocation
@@ -35,7 +31,7 @@ from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
 from agentgate.shell.bound import Bound
 from agentgate.stores import Store, ready_store
-from agentgate.stores.history import History
+from agentgate.stores._op import History
 from agentgate.values.value_class import names_of
 
 _EVERY = "all"
@@ -81,19 +77,19 @@ class _Operator(Revoking):
 
 
 def revoke(  # noqa: PLR0917 - a command's options, given by name
-    name: Annotated[str, Argument()] = "",
-    store: StoreUrl = "",
+    name: str = "",
+    store: str = "",
     audit: Path | None = None,
-    tenant: Annotated[list[str] | None, Option(envvar="AGENTGATE_TENANT")] = None,
+    tenant: list[str] | None = None,
     reason: str = "",
     before: str = "",
-    listing: Annotated[bool, Option("--list")] = False,
+    listing: bool = False,
     *,
     lift: bool = False,
-    workflows: Folder = None,
+    workflows: Path | None = None,
     by: str = "",
-    patience: Annotated[float, Option(min=0)] = 30.0,
-    as_json: Json = False,
+    patience: float = 30.0,
+    as_json: bool = False,
 ) -> None:
     """Refuse at once what a token, run, agent, user, tool, workflow version or tenant asks for;
     list that, or lift it.
@@ -225,10 +221,6 @@ def _tell_list(found: list[StoredRevocation], *, as_json: bool) -> None:
         )
         for each in found
     ]
-    rows(
-        ("tenant", "revoked", "what", "ends", "since", "by", "why"),
-        body,
-        styles=("bold", "bold"),
-    )
+    table("bold:tenant | bold:revoked | what | ends | since | by | why", body)
     if not body:
         say("nothing is revoked")

@@ -8,23 +8,15 @@ import time
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
-
-from typer import Option
+from typing import Any
 
 from agentgate.approvals import ApprovalRefusal, ApprovalRefused, forecast
-from agentgate.approvals._files import ROOT, SIGNERS, Tree, text_of
-from agentgate.approvals._shape import RISKS
+from agentgate.approvals._files import RISKS, ROOT, SIGNERS, Tree, text_of
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.root import Root as TrustRoot
 from agentgate.approvals.writing import new_root, sign_root
 from agentgate.cli.output import (
     WORKFLOWS,
-    Accept,
-    Directory,
-    File,
-    Json,
-    Root,
     complain,
     exit_with,
     fail,
@@ -32,30 +24,29 @@ from agentgate.cli.output import (
     rows,
     say,
     say_json,
+    table,
 )
-from agentgate.cli.signing import Key, confirm, own_signer
+from agentgate.cli.signing import confirm, own_signer
 from agentgate.errors import ConfigError
 from agentgate.loading.definition import read_file
-from agentgate.review.root.draft import (
-    RootDraft,
-    first_draft,
-    from_root,
-    people_in,
-    person_of,
-    read_draft,
-    with_people,
-    written,
-)
 from agentgate.review.root.files import (
+    RootDraft,
     RootStanding,
     allowed_in,
     drop_unfinished,
+    first_draft,
+    from_root,
     hand_over,
+    people_in,
+    person_of,
     publish,
+    read_draft,
     scratch_copy,
     standing,
     trust_files,
     warnings,
+    with_people,
+    written,
 )
 
 LIFE = timedelta(days=365)
@@ -64,9 +55,9 @@ OUT = Path("root-draft.yaml")
 
 def draft(
     person: list[str] | None = None,
-    allowed_signers: File = None,
-    out: Annotated[Path, Option(dir_okay=False)] = OUT,
-    directory: Directory = WORKFLOWS,
+    allowed_signers: Path | None = None,
+    out: Path = OUT,
+    directory: Path = WORKFLOWS,
 ) -> None:
     """Write a draft to edit: of a first root, or of the next one where a root is there.
 
@@ -109,14 +100,14 @@ def draft(
 
 
 def new(
-    from_: Annotated[Path, Option("--from", exists=True, dir_okay=False)],
-    directory: Directory = WORKFLOWS,
-    key: Key = None,
-    sign_it: Annotated[bool, Option("--sign/--no-sign")] = True,
+    from_: Path,
+    directory: Path = WORKFLOWS,
+    key: Path | None = None,
+    sign_it: bool = True,
     *,
     replace: bool = False,
-    accept: Accept = None,
-    as_json: Json = False,
+    accept: str | None = None,
+    as_json: bool = False,
 ) -> None:
     """Complete a draft to a root, show it, and sign it with the SSH key you have (a file,
     ssh-agent or a FIDO token).
@@ -181,10 +172,10 @@ def _falls(directory: Path, root: TrustRoot, allowed: AllowedSigners) -> None:
 
 
 def sign(
-    directory: Directory = WORKFLOWS,
-    key: Key = None,
-    accept: Accept = None,
-    as_json: Json = False,
+    directory: Path = WORKFLOWS,
+    key: Path | None = None,
+    accept: str | None = None,
+    as_json: bool = False,
 ) -> None:
     """Add your signature to the root that lies there: as one of its own signers, or as one of
     the root before it.
@@ -204,7 +195,7 @@ def sign(
     _tell(state, directory, as_json=as_json)
 
 
-def show(directory: Directory = WORKFLOWS, root: Root = None, as_json: Json = False) -> None:
+def show(directory: Path = WORKFLOWS, root: str | None = None, as_json: bool = False) -> None:
     """Show people, keys, rules and signatures, who must still sign, and what deserves a second
     look.
     """
@@ -218,7 +209,7 @@ def show(directory: Directory = WORKFLOWS, root: Root = None, as_json: Json = Fa
     exit_with(look=not _holds(state, now))
 
 
-def digest(directory: Directory = WORKFLOWS) -> None:
+def digest(directory: Path = WORKFLOWS) -> None:
     """Print the digest that gates pin. Put it into their settings, never into the workflow
     directory.
     """
@@ -274,8 +265,8 @@ def _show(state: RootStanding, now: float) -> None:
         f"{', '.join(root.roles['root'])}",
         "",
     )
-    rows(
-        ("person", "teams", "answers in", "key", "fingerprint", "signs", "signed"),
+    table(
+        "bold:person | teams | answers in | dim:key | cyan:fingerprint | signs | green:signed",
         [
             (
                 name if at == 0 else "",
@@ -293,7 +284,6 @@ def _show(state: RootStanding, now: float) -> None:
             for name, person in shape.people.items()
             for at, key in enumerate(person.keys)
         ],
-        styles=("bold", "", "", "dim", "cyan", "", "green"),
     )
     say("")
     rows(
@@ -371,7 +361,7 @@ def _json(state: RootStanding, now: float) -> dict[str, Any]:
     return {
         "digest": root.digest,
         **shape.model_dump(
-            include={"version", "expires", "threshold", "solo", "demo", "signed_commits"}
+            include=set("version expires threshold solo demo signed_commits".split())
         ),
         "people": [
             {

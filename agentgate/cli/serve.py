@@ -6,10 +6,9 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from typer import Option
 
 from agentgate.cli.output import complain, fail, note, quiet, say
 from agentgate.loading.catalog import AHEAD
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def serve(
-    settings: Annotated[Path | None, Option("--settings", "-s", dir_okay=False)] = None,
-    trying: Annotated[Path | None, Option("--try")] = None,
+    settings: Path | None = None,
+    trying: Path | None = None,
     *,
     check: bool = False,
 ) -> None:
@@ -31,7 +30,7 @@ def serve(
         fail("--try makes its own settings: leave --settings and --check out")
     try:
         from agentgate.service import process  # noqa: PLC0415 - packages of the extra
-        from agentgate.service.counting import Counts  # noqa: PLC0415 - as above
+        from agentgate.service.health import Counts  # noqa: PLC0415 - as above
         from agentgate.service.settings import ServiceSettings  # noqa: PLC0415 - as above
     except ModuleNotFoundError as error:
         fail(f"{error.name} is not installed: pip install '.[service]' in the clone")

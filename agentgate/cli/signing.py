@@ -10,10 +10,8 @@ import tempfile
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import typer
-from typer import Option
 
 from agentgate.approvals import SshKey
 from agentgate.approvals.writing import Signer, open_signer
@@ -24,17 +22,6 @@ MADE = "id_ed25519_agentgate"  # what init makes where there is no key
 # as ssh looks for them; RSA and DSA are refused
 NAMES = ("id_ed25519", "id_ecdsa", "id_ed25519_sk", "id_ecdsa_sk", MADE)
 _PATIENCE = 10.0  # seconds for ssh-add to answer
-
-Key = Annotated[
-    Path | None,
-    Option(
-        "--key",
-        help=(
-            "Your SSH key: a private key file, or the .pub of one in ssh-agent; left out: "
-            "~/.ssh, then ssh-agent."
-        ),
-    ),
-]
 
 
 def own_signer(key: Path | None) -> Signer:

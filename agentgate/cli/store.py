@@ -13,30 +13,24 @@ from contextlib import closing
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
-
-from typer import Option
+from typing import Any, TypeVar
 
 from agentgate.audit import FileAudit
 from agentgate.audit.reconcile import Loss, find_losses, find_tenants
 from agentgate.cli.output import (
-    Json,
-    Required,
-    StoreUrl,
-    Tenant,
     exit_with,
     fail,
     note,
     quiet,
-    rows,
     say,
     say_json,
+    table,
 )
 from agentgate.errors import CanonicalError, ConfigError
 from agentgate.stores import Op, Store, ops, ready_store, recovery, rules_of, settling
 from agentgate.token.claims import MAX_LIFETIME
 from agentgate.values.canonical import parse
-from agentgate.values.identities import name_of
+from agentgate.values.request import name_of
 
 
 class Ended(StrEnum):
@@ -49,10 +43,10 @@ class Ended(StrEnum):
 
 def list_(
     *,
-    store: StoreUrl,
-    tenant: Tenant,
+    store: str,
+    tenant: str,
     unknown: bool = False,
-    as_json: Json = False,
+    as_json: bool = False,
 ) -> None:
     """Calls whose tool was started and did not say how it ended."""
     if not unknown:
@@ -66,11 +60,7 @@ def list_(
     if as_json:
         say_json(found)
     else:
-        rows(
-            ("call", "tool", "run", "redeemed"),
-            [tuple(each.values()) for each in found],
-            styles=("bold",),
-        )
+        table("bold:call | tool | run | redeemed", [tuple(each.values()) for each in found])
         say(f"{len(found)} calls of tenant {tenant} whose outcome nobody knows")
     exit_with(look=found)
 
@@ -79,10 +69,10 @@ def settle(
     call: str,
     outcome: Ended,
     *,
-    reason: Required,
-    store: StoreUrl,
-    tenant: Tenant,
-    audit: Annotated[Path, Option()],
+    reason: str,
+    store: str,
+    tenant: str,
+    audit: Path,
 ) -> None:
     """Say how a call ended of which nobody knows. The same call is answered by that from then
     on.
@@ -167,11 +157,11 @@ PATIENCE = 5.0  # seconds for one operation
 
 
 def reconcile(
-    store: StoreUrl,
-    audit: Annotated[list[Path], Option(exists=True)],
+    store: str,
+    audit: list[Path],
     tenant: list[str] | None = None,
     accept_loss: str = "",
-    as_json: Json = False,
+    as_json: bool = False,
 ) -> None:
     """Replay into a store what it has lost of redemptions, limits and releases, so that acts go
     on.
@@ -196,7 +186,7 @@ def reconcile(
             (each["tenant"], each["state"], each["replayed"], len(each["missing"]))
             for each in found
         ]
-        rows(("tenant", "state", "replayed", "missing"), body, styles=("bold",))
+        table("bold:tenant | state | replayed | missing", body)
         for each in found:
             note(*(f"{each['tenant']}: no log tells {what}" for what in each["missing"]))
     exit_with(look=any(each["state"] == "lost" for each in found))
@@ -205,8 +195,8 @@ def reconcile(
 def user(
     name: str,
     *,
-    audience: Required,
-    tenant: Annotated[list[str], Option()],
+    audience: str,
+    tenant: list[str],
 ) -> None:
     """Print the ACL of a tool server's store user: what is its own, and nothing else."""
     say(f"ACL SETUSER {name} on >PASSWORD {rules_of(audience, tenant)}")
@@ -214,12 +204,12 @@ def user(
 
 def release_key(
     *,
-    store: StoreUrl,
-    audit: Annotated[Path, Option()],
-    tenant: Required,
-    account: Required,
-    key: Required,
-    reason: Required,
+    store: str,
+    audit: Path,
+    tenant: str,
+    account: str,
+    key: str,
+    reason: str,
     issuer: str = "",
 ) -> None:
     """Say which key a service account has now, where the old one cannot sign for it (lost, or

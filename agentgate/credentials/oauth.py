@@ -19,8 +19,7 @@ from urllib.parse import urlsplit
 from agentgate.credentials.static import Secret
 from agentgate.errors import ConfigError, KeysUnavailable, UpstreamRefused
 from agentgate.identity.fetch import ask
-from agentgate.redemption.credential import UpstreamCredential
-from agentgate.redemption.upstream import Redemption
+from agentgate.redemption.credential import Redemption, UpstreamCredential
 from agentgate.values.urls import is_secure
 from agentgate.values.value_class import value_class
 
@@ -61,8 +60,7 @@ class OAuthBroker:
             ("token_endpoint", self.token_endpoint),
             ("revocation_endpoint", self.revocation_endpoint),
         ):
-            parts = urlsplit(url)
-            if url and not is_secure(parts.scheme, parts.hostname):
+            if url and not is_secure(urlsplit(url)):
                 raise ConfigError(name, url, "an https URL (http only on loopback)")
         if not self.token_endpoint or not self.client_id:
             raise ConfigError(

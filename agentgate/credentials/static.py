@@ -14,8 +14,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import KW_ONLY
 
 from agentgate.errors import ConfigError, UpstreamRefused
-from agentgate.redemption.credential import UpstreamCredential
-from agentgate.redemption.upstream import Redemption
+from agentgate.redemption.credential import Redemption, UpstreamCredential
 from agentgate.token.regular_file import read_regular
 from agentgate.values.value_class import value_class
 

@@ -23,8 +23,7 @@ from typing import Any
 from agentgate.credentials.static import Secret
 from agentgate.errors import ConfigError, KeysUnavailable, UpstreamRefused
 from agentgate.identity.fetch import ask
-from agentgate.redemption.credential import UpstreamCredential
-from agentgate.redemption.upstream import Redemption
+from agentgate.redemption.credential import Redemption, UpstreamCredential
 from agentgate.values.value_class import value_class
 
 # seconds of a session (AssumeRole, DurationSeconds)

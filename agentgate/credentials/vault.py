@@ -22,8 +22,7 @@ from urllib.parse import urlsplit
 from agentgate.credentials.static import Secret
 from agentgate.errors import ConfigError, KeysUnavailable, UpstreamRefused
 from agentgate.identity.fetch import ask
-from agentgate.redemption.credential import UpstreamCredential
-from agentgate.redemption.upstream import Redemption
+from agentgate.redemption.credential import Redemption, UpstreamCredential
 from agentgate.values.urls import is_secure
 from agentgate.values.value_class import value_class
 
@@ -57,8 +56,7 @@ class VaultBroker:
     takes = frozenset({"role", "path", "duration"})
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if not is_secure(parts.scheme, parts.hostname):
+        if not is_secure(urlsplit(self.url)):
             raise ConfigError("url", self.url, "an https URL (http only on loopback)")
 
     def fetch(self, call: Redemption) -> UpstreamCredential:

@@ -17,8 +17,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Self
 
-from agentgate.decision.hold import Hold
-from agentgate.decision.question import text_lines
+from agentgate.decision.hold import Hold, text_lines
 from agentgate.values import merkle
 from agentgate.values.answers import Said
 from agentgate.values.canonical import canonical

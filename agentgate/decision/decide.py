@@ -17,43 +17,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agentgate.decision import caller
+from agentgate.decision import checks as rules
 from agentgate.decision.answer import Deny, Eligible
-from agentgate.decision.arguments import check_arguments
 from agentgate.decision.case import Case, Check
-from agentgate.decision.checks import check_entities, check_intent, check_origins, check_tool
-from agentgate.decision.limits import reservations
-from agentgate.decision.step_up import required_holds
+from agentgate.decision.checks import required_holds, reservations
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Call, RunState, Surroundings
 from agentgate.workflow.model import Tool, Workflow
 
 RULES: Mapping[Check, str] = {
-    caller.check_run: "The run is open, under exactly this workflow, which has not expired.",
-    caller.check_tenant: "The run's tenant is one of the workflow's.",
-    caller.check_agent: "The agent is proven by its own credential, and the workflow names it.",
-    caller.check_user: "The user is there, proven, of the tenant and a named group; or none is, "
+    rules.check_run: "The run is open, under exactly this workflow, which has not expired.",
+    rules.check_tenant: "The run's tenant is one of the workflow's.",
+    rules.check_agent: "The agent is proven by its own credential, and the workflow names it.",
+    rules.check_user: "The user is there, proven, of the tenant and a named group; or none is, "
     "where none may be.",
-    caller.check_authentication: "The user signed in as, and as lately as, the workflow asks.",
-    caller.check_hops: "The work came through as many and only those brokers that are named.",
-    caller.check_posture: "What is attested of the agent, and who signed its image, is as asked.",
-    caller.check_freshness: "That was attested lately enough.",
-    caller.check_boundary: "The workload is in its cluster, namespace and node pool, with a key.",
-    caller.check_conditions: "Environment, data class, network and hours are the workflow's.",
-    check_tool: "The tool is allowed, is the one that was reviewed, and its broker exists.",
-    check_arguments: "Each argument is declared, present, of its type and within its bounds.",
-    check_origins: "Each argument came from where the workflow says: the user's words, facts of "
+    rules.check_authentication: "The user signed in as, and as lately as, the workflow asks.",
+    rules.check_hops: "The work came through as many and only those brokers that are named.",
+    rules.check_posture: "What is attested of the agent, and who signed its image, is as asked.",
+    rules.check_freshness: "That was attested lately enough.",
+    rules.check_boundary: "The workload is in its cluster, namespace and node pool, with a key.",
+    rules.check_conditions: "Environment, data class, network and hours are the workflow's.",
+    rules.check_tool: "The tool is allowed, is the one that was reviewed, and its broker exists.",
+    rules.check_arguments: "Each argument is declared, present, of its type and within its bounds.",
+    rules.check_origins: "Each argument came from where the workflow says: the user's words, facts of "
     "one earlier call.",
-    check_entities: "Each address, link and account inside a free text did, too.",
-    check_intent: "The user's words hold an intent that the tool needs, and one for each "
+    rules.check_entities: "Each address, link and account inside a free text did, too.",
+    rules.check_intent: "The user's words hold an intent that the tool needs, and one for each "
     "argument that needs its own.",
 }
 """Each rule: the function that records a `Failure` for each part that is not so, and the rule in
 words."""
 OF_RUN = frozenset(
     {
-        *(caller.check_tenant, caller.check_agent, caller.check_user, caller.check_hops),
-        *(caller.check_posture, caller.check_boundary),
+        *(rules.check_tenant, rules.check_agent, rules.check_user, rules.check_hops),
+        *(rules.check_posture, rules.check_boundary),
     }
 )
 """They read the run's header and the workflow alone: what passed them once passes in all calls

@@ -24,7 +24,6 @@ from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Call, Derived, RunState, Surroundings
 from agentgate.values.value_class import set_derived, value_class
 from agentgate.workflow.model import Limit, StepUpRule, Tool, Workflow
-from agentgate.workflow.page_size import paths
 
 Intents = Callable[
     [Workflow, tuple[str, ...], tuple[tuple[int, str], ...], str], Mapping[str, Derived]
@@ -176,7 +175,7 @@ def _differing(one: Tool, other: Tool) -> Iterator[str]:
         yield "scope"
     if _upstream(one) != _upstream(other):
         yield "upstream"
-    if paths(one) != paths(other):
+    if one.result_paths != other.result_paths:
         yield "facts"
 
 

@@ -17,6 +17,7 @@ from agentgate.diff import plain, surroundings, table, tools
 from agentgate.diff.finding import ABSENT, NULL, REMOVED, Diff, Field, Finding
 from agentgate.diff.language import Budget, TooLarge
 from agentgate.diff.search import Asking, World
+from agentgate.values.value_class import Names, value_class
 from agentgate.workflow.model import Tool, Workflow
 
 # version of the proof: raise it whenever an answer can change, so that stored proofs are
@@ -34,32 +35,28 @@ def compare(old: Workflow, new: Workflow) -> Diff:
     what is left to read.
     """
     read = {path: (one, other) for path, one, other in (*_read(old, new), *_unlisted(old, new))}
-    shared = list(surroundings.fields(old, new))
     unanswered: list[str] = []
     budget = Budget()
     pairs = {
-        n: tools.worlds(old, new, n, unanswered, budget)
-        for n in new.tools
-        if n in old.tools and not table.same(*_deciding(old, new, n))
+        name: tools.worlds(old, new, name, unanswered, budget)
+        for name in new.tools
+        if name in old.tools and not table.same(*_deciding(old, new, name))
     }
     for path in unanswered:
         read.setdefault(path, (None, None))
-    wider = [*_gained(old, new, shared, pairs, read, budget), *plain.workflow(old, new)]
-    back = {
-        n: [[f.swapped() for f in fields] for fields in worlds] for n, worlds in pairs.items()
-    }
-    narrower = [
-        *_gained(new, old, [f.swapped() for f in shared], back, read, budget),
-        *plain.workflow(new, old),
-    ]
+    shared = list(surroundings.fields(old, new))
+    # the other direction is made of the same fields, the versions exchanged
+    there = _Direction(old, new, shared, pairs, read, budget)
     # worst first: what needs no release, what still needs one, what no single call shows
-    wide = _distinct(sorted(wider, key=lambda f: (not f.call, f.asks)))
+    wide = _distinct(sorted(there.wider(), key=lambda f: (not f.call, f.asks)))
     # what has no order is wider both ways, and less in neither
     either = {_counted(f) for f in wide if not f.call}
-    narrow = _distinct(_backwards(f) for f in narrower if f.call or _counted(f) not in either)
+    narrow = _distinct(
+        _backwards(f) for f in there.back().wider() if f.call or _counted(f) not in either
+    )
+    differing = (*wide, *narrow)
     alike = {
-        path: (one, other)
-        for path, one, other in _same_calls(old, new, (*wide, *narrow), tuple(read))
+        path: (one, other) for path, one, other in _same_calls(old, new, differing, tuple(read))
     }
     return Diff(wide, narrow, tuple(read), tuple(alike), {**read, **alike})
 
@@ -70,7 +67,7 @@ def _counted(finding: Finding) -> tuple[str, str]:
 
 
 def _same_calls(
-    old: Workflow, new: Workflow, findings: tuple[Finding, ...], read: tuple[str, ...]
+    old: Workflow, new: Workflow, findings: tuple[Finding, ...], read: Names
 ) -> Iterator[tuple[str, object, object]]:
     """Arguments whose rules differ and allow the same calls: path, old and new rule."""
     for name, one, another in table.kept(old.tools, new.tools):
@@ -88,7 +85,11 @@ def _same_calls(
                 yield path, rule, other
 
 
-def _deciding(old: Workflow, new: Workflow, name: str) -> tuple[object, object]:
+def _deciding(
+    old: Workflow,
+    new: Workflow,
+    name: str,
+) -> tuple[object, object]:
     """What decides a call to a tool, beside what all tools share."""
 
     def of(workflow: Workflow, tool: Tool) -> object:
@@ -101,51 +102,67 @@ def _deciding(old: Workflow, new: Workflow, name: str) -> tuple[object, object]:
     return of(old, old.tools[name]), of(new, new.tools[name])
 
 
-def _gained(  # noqa: PLR0917 - one direction of `compare`
-    old: Workflow,
-    new: Workflow,
-    shared: list[Field],
-    pairs: dict[str, list[list[Field]]],
-    read: dict[str, tuple[object, object]],
-    budget: Budget,
-) -> Iterator[Finding]:
-    callable_ = False
-    for name, tool in new.tools.items():
-        before = old.tools.get(name)
-        asking = Asking(before.step_ups if before else tool.step_ups, tool.step_ups)
-        worlds = [World(name, shared, fields, asking) for fields in pairs.get(name, ())]
-        if not before:
-            worlds = _callable(new, name, shared, asking, budget)
-            yield from (world.added() for world in worlds[:1])
-        for world in worlds if before else ():
+@value_class
+class _Direction:
+    """One direction of a comparison.
+
+    Attributes:
+        shared, pairs: the fields that all tools share, and of each tool that differs its own by
+            worlds.
+        read: what is left to read, by its path; more is added here.
+    """
+
+    old: Workflow
+    new: Workflow
+    shared: list[Field]
+    pairs: Mapping[str, list[list[Field]]]
+    read: dict[str, tuple[object, object]]
+    budget: Budget
+
+    def back(self) -> _Direction:
+        """The other direction."""
+        pairs = {
+            name: [[f.swapped() for f in fields] for fields in worlds]
+            for name, worlds in self.pairs.items()
+        }
+        shared = [f.swapped() for f in self.shared]
+        return replace(self, old=self.new, new=self.old, shared=shared, pairs=pairs)
+
+    def wider(self) -> Iterator[Finding]:
+        """What became wider in it."""
+        shared = self.shared
+        loosened = any(c.old.status > c.new.status for f in shared for c in f.cells)
+        for name, tool in self.new.tools.items():
+            before = self.old.tools.get(name)
+            asking = Asking(before.step_ups if before else tool.step_ups, tool.step_ups)
+            worlds = [World(name, shared, own, asking) for own in self.pairs.get(name, ())]
+            if before:
+                yield from self._gained(name, worlds)
+            else:
+                worlds = self._callable(name, asking)
+                yield from [world.added() for world in worlds[:1]]
+            if loosened:
+                able = [world for world in worlds if world.callable]
+                able = able or self._callable(name, asking)
+                loosened = not able  # any tool shows what all share
+                for world in able[:1]:
+                    yield from world.refused_before()
+        yield from plain.workflow(self.old, self.new)
+
+    def _gained(self, name: str, worlds: list[World]) -> Iterator[Finding]:
+        for world in worlds:
             try:
                 yield from world.gained()
             except TooLarge:
-                read.setdefault(f"tools.{name}.step_up", (None, None))
-        if not callable_ and not all(
-            c.old.status <= c.new.status for f in shared for c in f.cells
-        ):
-            own = (
-                [world for world in worlds if world.callable]
-                if worlds
-                else _callable(new, name, shared, asking, budget)
-            )
-            if own:
-                callable_ = True
-                yield from own[0].refused_before()
+                self.read.setdefault(f"tools.{name}.step_up", (None, None))
 
-
-def _callable(
-    new: Workflow, name: str, shared: list[Field], asking: Asking, budget: Budget
-) -> list[World]:
-    """The worlds in which some call to a tool of the new version is allowed, the tool taken as
-    unchanged.
-    """
-    worlds = (
-        World(name, shared, fields, asking)
-        for fields in tools.worlds(new, new, name, [], budget)
-    )
-    return [world for world in worlds if world.callable]
+    def _callable(self, name: str, asking: Asking) -> list[World]:
+        """The worlds in which some call to a tool of the new version is allowed, the tool taken
+        as unchanged.
+        """
+        found = tools.worlds(self.new, self.new, name, [], self.budget)
+        worlds = [World(name, self.shared, fields, asking) for fields in found]
+        return [world for world in worlds if world.callable]
 
 
 # path, old and new value; None where a version has none
@@ -166,7 +183,11 @@ def _read(old: Workflow, new: Workflow) -> _Differs:
             yield from _in_one(before.facts, after.facts, f"tools.{name}.facts")
 
 
-def _in_one(old: Mapping[str, object], new: Mapping[str, object], path: str) -> _Differs:
+def _in_one(
+    old: Mapping[str, object],
+    new: Mapping[str, object],
+    path: str,
+) -> _Differs:
     return (
         (f"{path}.{name}", old.get(name), new.get(name))
         for name in (*old, *new)

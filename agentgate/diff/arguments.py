@@ -4,16 +4,24 @@ A class is a value (or none, or a list) together with its origin; applying a rul
 of the class gives the rule's answer for all of it. Absence is one more value. Lists have as
 many elements as matter: one for what an element alone can do, several where conditions or
 origins of different elements add up, one more than the shorter bound, and a role in full.
+
+The possible origins of one value are atoms: the prompt, the user's own id, each fact or argument
+of an earlier call that a rule names. An atom holds of a value or not; sources that no rule
+distinguishes are one atom. `within` holds the `at_most` bounds that the value respects: always
+those facts that it equals (a selected fact equals its fact). `split`: the values that the call
+refers to come from different earlier calls.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from itertools import compress, product
 from typing import Any
 
 from agentgate.diff.finding import (
     ABSENT,
+    ANSWERS,
     NULL,
     ORIGIN,
     Cell,
@@ -26,13 +34,108 @@ from agentgate.diff.finding import (
     free_if,
 )
 from agentgate.diff.language import Budget, TooLarge
-from agentgate.diff.origins import Explanations, bounded, has_origin, status, ways
 from agentgate.diff.values import plain, representatives
 from agentgate.values.canonical import parse
 from agentgate.values.entities import Key, normal
 from agentgate.values.value_class import value_class
 from agentgate.workflow.operators import key_of
-from agentgate.workflow.rule import Rule
+from agentgate.workflow.rule import MODEL, Rule, Source
+
+Atoms = frozenset[Source]
+_MAX_ATOMS = 8  # that the rules distinguish
+
+
+@value_class
+class Explanations:
+    """One way in which a value can be explained."""
+
+    atoms: Atoms
+    within: frozenset[Source]
+    split: bool = False
+
+
+def ways(rules: Sequence[Rule], whens: Sequence[Rule]) -> list[Explanations]:
+    """Every way in which a value can be explained that the rules of both versions and the
+    step-up conditions distinguish.
+
+    Raises TooLarge: too many different sources.
+    """
+    bounds = sorted({r.at_most for r in rules if r.at_most}, key=str)
+    lists = [rule.sources for rule in rules]
+    lists += [tuple([o for o in w.origin or () if isinstance(o, Source)]) for w in whens]
+    groups: dict[object, Source] = {}
+    for source in dict.fromkeys(s for sources in lists for s in sources if s != MODEL):
+        alone = (
+            str(source) if not source.tool else "",
+            _fact_of(source),
+            *(source == b for b in bounds),
+        )
+        groups.setdefault((alone, *(source in s for s in lists)), source)
+    atoms = list(groups.values())
+    if len(atoms) + len(bounds) > _MAX_ATOMS:
+        raise TooLarge
+    splits = (False, True) if len({r.any_call for r in rules}) > 1 else (False,)
+    return list(_all(atoms, bounds, splits))
+
+
+def _all(
+    atoms: list[Source], bounds: list[Source], splits: tuple[bool, ...]
+) -> Iterator[Explanations]:
+    for split in splits:
+        for held in product((False, True), repeat=len(atoms)):
+            chosen = frozenset(compress(atoms, held))
+            lacking = {*atoms} - chosen
+            for bounded in product((True, False), repeat=len(bounds)):
+                within = frozenset(compress(bounds, bounded))
+                unbounded = chosen.intersection(bounds) - within
+                if not unbounded and lacking.isdisjoint(map(_fact_of, chosen)):
+                    yield Explanations(chosen, within, split)
+
+
+def _fact_of(source: Source) -> Source | None:
+    """The fact that a selected source equals, in one row of many."""
+    return Source("fact", source.tool, source.field) if source.selector else None
+
+
+def status(
+    rule: Rule,
+    elements: Sequence[Atoms],
+    *,
+    split: bool,
+) -> Status:
+    """What a rule's `from` decides about a value (for a list: about all its elements
+    together).
+    """
+    if rule.free:
+        return Status.FREE
+    shared = frozenset.intersection(*elements)
+    for source in rule.sources:
+        if source in shared and (not source.tool or not split or rule.any_call):
+            return Status.FREE
+    if rule.any_call and all(any(s in atoms for s in rule.sources) for atoms in elements):
+        return Status.FREE
+    return ANSWERS[rule.unknown_origin]
+
+
+def bounded(rule: Rule, origin: Explanations) -> bool:
+    """Whether `at_most` holds."""
+    return rule.at_most is None or (
+        rule.at_most in origin.within and (rule.any_call or not origin.split)
+    )
+
+
+def has_origin(
+    when: Rule,
+    rule: Rule,
+    atoms: Atoms,
+) -> bool:
+    """Whether a step-up condition's `origin` holds of one element."""
+    unexplained = not any(source in atoms for source in rule.sources)
+    return any(
+        unexplained if origin in ("unknown", MODEL) else origin in atoms
+        for origin in when.origin or ()
+    )
+
 
 _MAX_LISTS = 3000
 Fails = frozenset[str]
@@ -53,21 +156,35 @@ Sides = tuple[Side, Side]
 
 
 @value_class
-class _Element:
-    """One class of single values: the value, its origin, what fails in each version, and which
-    conditions it meets (old, new).
+class _View:
+    """What one version says of a single value: what fails, and which conditions it meets.
 
     `plainly`: which it meets, its origin apart.
     """
 
+    fails: Fails
+    meets: Meets
+    plainly: Meets
+
+
+@value_class
+class _Element:
+    """One class of single values: the value, its origin, and what each version says of it."""
+
     raw: Any
     origin: Explanations
-    fails: tuple[Fails, Fails]
-    meets: tuple[Meets, Meets]
-    plainly: tuple[Meets, Meets]
+    views: tuple[_View, ...]
 
 
-def argument(name: str, old: Side, new: Side, budget: Budget | None = None) -> Field:
+_Elements = list[_Element]
+
+
+def argument(
+    name: str,
+    old: Side,
+    new: Side,
+    budget: Budget | None = None,
+) -> Field:
     """Every class of values of one argument. Raises Unreadable, TooLarge: it has no exact
     answer.
     """
@@ -75,19 +192,17 @@ def argument(name: str, old: Side, new: Side, budget: Budget | None = None) -> F
     rules = [s.rule for s in sides if s.rule]
     cells: dict[object, Cell] = {}
     picky = any(r.needs for r in rules)
-    for each in _cells(name, sides, rules, [w for s in sides for _, w in s.whens], budget):
+    whens = [when for side in sides for _, when in side.whens]
+    for each in _cells(name, sides, rules, whens, budget):
         if not each.refused:
             # where it is sent, its own intents are needed too
             apart = picky and left_out(each, name)
             cells.setdefault((each.old, each.new, apart), each)
-    names = dict.fromkeys(label for c in cells.values() for label in (*c.old.why, *c.new.why))
-    said = {
-        label: (
-            describe(old.rule, operator := label.rpartition(".")[2]),
-            describe(new.rule, operator),
-        )
-        for label in names
-    }
+    said = dict[str, tuple[str, str]]()
+    for each in cells.values():
+        for label in (*each.old.why, *each.new.why):
+            operator = label.rpartition(".")[2]
+            said[label] = describe(old.rule, operator), describe(new.rule, operator)
     said[f"args.{name}"] = (describe(old.rule), describe(new.rule))
     return Field(f"args.{name}", tuple(cells.values()), said)
 
@@ -95,16 +210,14 @@ def argument(name: str, old: Side, new: Side, budget: Budget | None = None) -> F
 def _cells(
     name: str, sides: Sides, rules: list[Rule], whens: list[Rule], budget: Budget | None
 ) -> Iterator[Cell]:
-    yield _unsent(name, sides, ABSENT, [s.rule is None or s.rule.optional for s in sides])
-    yield _unsent(
-        name,
-        sides,
-        NULL,
-        [s.rule is not None and s.rule.nullable and s.rule.optional for s in sides],
-    )
+    absent = [not s.rule or s.rule.optional for s in sides]
+    yield _unsent(name, sides, ABSENT, absent)
+    null = [bool(s.rule and s.rule.nullable and s.rule.optional) for s in sides]
+    yield _unsent(name, sides, NULL, null)
     raws = raws_of(rules, whens, budget)
-    for many in sorted({r.max_items is not None for r in rules}):
-        elements = _elements(sides, raws, ways([s.rule for s in sides], whens), many=many)
+    origins = ways(rules, whens)
+    for many in sorted({bool(r.max_items) for r in rules}):
+        elements = _elements(sides, raws, origins, many=many)
         for element in elements:
             yield _cell(name, sides, [element], many=many)
         if many:
@@ -112,10 +225,15 @@ def _cells(
                 yield _cell(name, sides, chosen, many=True)
 
 
-def _unsent(name: str, sides: Sides, value: Unsent, allowed: list[bool]) -> Cell:
+def _unsent(
+    name: str,
+    sides: Sides,
+    value: Unsent,
+    allowed: list[bool],
+) -> Cell:
     """The argument left out, or sent as null."""
     key = "optional" if value is ABSENT else "nullable"
-    label = f"args.{name}.{key}" if all(s.rule is not None for s in sides) else f"args.{name}"
+    label = f"args.{name}.{key}" if all(s.rule for s in sides) else f"args.{name}"
     old, new = (
         by(label, free_if(a), mask_of(s, [False] * len(s.whens)))
         for s, a in zip(sides, allowed, strict=True)
@@ -159,50 +277,54 @@ def raw_of(kind: str, key: Key) -> Any:
 
 def _elements(
     sides: Sides, raws: list[Any], origins: list[Explanations], *, many: bool
-) -> list[_Element]:
+) -> _Elements:
     """One element for each way in which values and origins are treated."""
     alike: dict[object, _Element] = {}
     for raw in raws:
         each = _element(sides, raw, many=many)
-        alike.setdefault((each.fails, each.meets), each)
+        alike.setdefault(each.views, each)
     return [_from(origin, each, sides) for each in alike.values() for origin in origins]
 
 
-def _element(sides: Sides, raw: Any, *, many: bool) -> _Element:
+def _element(
+    sides: Sides,
+    raw: Any,
+    *,
+    many: bool,
+) -> _Element:
     """One value, its origin apart."""
-    keys = [_key(s.rule, raw) if s.rule else None for s in sides]
-    old, new = (_fails(s.rule, k, many=many) for s, k in zip(sides, keys, strict=True))
-    meets = [
-        tuple(
+    views = []
+    for side in sides:
+        key = _key(side.rule, raw) if side.rule else None
+        fails = _fails(side.rule, key, many=many)
+        meets = tuple(
             [
-                k is not None and all(operator.holds(k) for operator in w.operators)
-                for _, w in s.whens
+                key is not None and all(operator.holds(key) for operator in when.operators)
+                for _, when in side.whens
             ]
         )
-        for s, k in zip(sides, keys, strict=True)
-    ]
-    return _Element(
-        raw,
-        Explanations(frozenset(), frozenset()),
-        (old, new),
-        (meets[0], meets[1]),
-        (meets[0], meets[1]),
-    )
+        views.append(_View(fails, meets, meets))
+    return _Element(raw, Explanations(frozenset(), frozenset()), tuple(views))
 
 
-def _from(origin: Explanations, element: _Element, sides: Sides) -> _Element:
+def _from(
+    origin: Explanations,
+    element: _Element,
+    sides: Sides,
+) -> _Element:
     """An element with an origin, which the conditions on origins look at."""
-
-    def there(side: Side, when: Rule) -> bool:
-        return when.origin is None or (
-            side.rule is not None and has_origin(when, side.rule, origin.atoms)
+    views = []
+    for side, view in zip(sides, element.views, strict=True):
+        rule = side.rule
+        meets = tuple(
+            [
+                met
+                and (when.origin is None or bool(rule and has_origin(when, rule, origin.atoms)))
+                for met, (_, when) in zip(view.plainly, side.whens, strict=True)
+            ]
         )
-
-    old, new = (
-        tuple([m and there(s, w) for m, (_, w) in zip(met, s.whens, strict=True)])
-        for s, met in zip(sides, element.meets, strict=True)
-    )
-    return _Element(element.raw, origin, element.fails, (old, new), element.plainly)
+        views.append(_View(view.fails, meets, view.plainly))
+    return _Element(element.raw, origin, tuple(views))
 
 
 def _key(rule: Rule, raw: Any) -> Key | None:
@@ -214,11 +336,16 @@ def _key(rule: Rule, raw: Any) -> Key | None:
     return normal(rule.type, raw)
 
 
-def _fails(rule: Rule | None, key: Key | None, *, many: bool) -> Fails:
+def _fails(
+    rule: Rule | None,
+    key: Key | None,
+    *,
+    many: bool,
+) -> Fails:
     """Names of the operators that one value (or one element) does not meet."""
     if not rule:
         return frozenset({""})
-    if many != (rule.max_items is not None):
+    if many != bool(rule.max_items):
         return frozenset({"max_items"})
     if key is None:
         return frozenset({"type"})
@@ -229,13 +356,13 @@ def _fails(rule: Rule | None, key: Key | None, *, many: bool) -> Fails:
 
 
 # --- lists ------------------------------------------------------------------------------------
-def _lists(sides: Sides, elements: list[_Element]) -> Iterator[list[_Element]]:
+def _lists(sides: Sides, elements: _Elements) -> Iterator[_Elements]:
     """Lists in which elements that both versions accept add up, in length, conditions or
     origins; and whole roles.
     """
     longest = [s.rule.max_items or 0 for s in sides if s.rule]
-    fine = [e for e in elements if not any(e.fails)]
-    by_sum: dict[object, list[_Element]] = {}
+    fine = [e for e in elements if not any(view.fails for view in e.views)]
+    by_sum: dict[object, _Elements] = {}
     layer = [[e] for e in fine]
     for _ in range(max(longest)):
         following = []
@@ -259,7 +386,7 @@ def _lists(sides: Sides, elements: list[_Element]) -> Iterator[list[_Element]]:
     yield from _roles(sides, elements)
 
 
-def _sum(sides: Sides, chosen: list[_Element]) -> object:
+def _sum(sides: Sides, chosen: _Elements) -> object:
     shared = frozenset.intersection(*(e.origin.atoms for e in chosen))
     explained = tuple(
         s.rule is not None
@@ -267,13 +394,13 @@ def _sum(sides: Sides, chosen: list[_Element]) -> object:
         for s in sides
     )
     met = tuple(
-        tuple(map(any, zip(*(e.meets[i] + e.plainly[i] for e in chosen), strict=True)))
-        for i in range(2)
+        tuple(map(any, zip(*(v.meets + v.plainly for v in views), strict=True)))
+        for views in zip(*(e.views for e in chosen), strict=True)
     )
     return shared, chosen[0].origin.within, chosen[0].origin.split, explained, met
 
 
-def _roles(sides: Sides, elements: list[_Element]) -> Iterator[list[_Element]]:
+def _roles(sides: Sides, elements: _Elements) -> Iterator[_Elements]:
     """Each role in full, which a *strict* subset never is."""
     for scopes in {s.rule.role_scopes for s in sides if s.rule and s.rule.role}:
         whole = [_element(sides, scope, many=True) for scope in sorted(scopes)]
@@ -282,22 +409,23 @@ def _roles(sides: Sides, elements: list[_Element]) -> Iterator[list[_Element]]:
 
 
 # --- cells ------------------------------------------------------------------------------------
-def _cell(name: str, sides: Sides, chosen: list[_Element], *, many: bool) -> Cell:
+def _cell(
+    name: str,
+    sides: Sides,
+    chosen: _Elements,
+    *,
+    many: bool,
+) -> Cell:
     origin = chosen[0].origin
     old, new = (
-        _decided(
-            name,
-            side,
-            chosen,
-            [(e.fails[i], e.meets[i], e.plainly[i]) for e in chosen],
-            many=many,
-        )
+        _decided(name, side, chosen, [e.views[i] for e in chosen], many=many)
         for i, side in enumerate(sides)
     )
     raw: Any = [e.raw for e in chosen] if many else chosen[0].raw
     point = {f"args.{name}": raw}
     rules = [s.rule for s in sides if s.rule]
-    if any(r.sources for r in rules) or any(w.origin for s in sides for _, w in s.whens):
+    asked = any(when.origin for side in sides for _, when in side.whens)
+    if asked or any(r.sources for r in rules):
         explained = [tuple(sorted(map(str, e.origin.atoms))) for e in chosen]
         point[f"origin.{name}"] = explained if many else explained[0]
     for bound in {r.at_most for r in rules if r.at_most}:
@@ -310,20 +438,18 @@ def _cell(name: str, sides: Sides, chosen: list[_Element], *, many: bool) -> Cel
 def _decided(
     name: str,
     side: Side,
-    chosen: list[_Element],
-    judged: list[tuple[Fails, Meets, Meets]],
+    chosen: _Elements,
+    views: list[_View],
     *,
     many: bool,
 ) -> Ruling:
-    """What one version decides about a value or list; `judged`: what fails of each element, and
-    which conditions it meets (plainly).
-    """
-    failed = set[str]().union(*(fails for fails, _, _ in judged))
+    """What one version decides about a value or list; `views`: what it says of each element."""
+    failed = set[str]().union(*(view.fails for view in views))
     rule = side.rule
     origin = chosen[0].origin
     asked = Status.FREE
     if rule and "max_items" not in failed:
-        if rule.max_items is not None and len(chosen) > rule.max_items:
+        if rule.max_items and len(chosen) > rule.max_items:
             failed.add("max_items")
         if (
             many
@@ -345,14 +471,13 @@ def _decided(
             else "any_call"
         )
     why = frozenset(f"args.{name}.{key}" if key else f"args.{name}" for key in failed)
-    met = [any(column) for column in zip(*(meets for _, meets, _ in judged), strict=True)]
+    met = [any(column) for column in zip(*(view.meets for view in views), strict=True)]
     for index, (_, when) in enumerate(side.whens):
         # its origin is left open, whichever element's it is
         if asks(asked) and "unknown" in (when.origin or ()):
-            met[index] = any(plainly[index] for _, _, plainly in judged)
-    return Ruling(
-        max(refused, asked), why, mask_of(side, met), ORIGIN if asks(max(refused, asked)) else 0
-    )
+            met[index] = any(view.plainly[index] for view in views)
+    decided = max(refused, asked)
+    return Ruling(decided, why, mask_of(side, met), ORIGIN if asks(decided) else 0)
 
 
 def shown(raw: Any) -> str:

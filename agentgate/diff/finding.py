@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field as having
+from dataclasses import replace
 from enum import Enum, IntEnum
 from typing import Any
 
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import Names, value_class
 from agentgate.workflow.rule import WhenOpen
 
 
@@ -105,11 +106,9 @@ class Field:
 
     def swapped(self) -> Field:
         """The same field with the versions exchanged."""
-        return Field(
-            self.name,
-            tuple(Cell(c.new, c.old, c.point, c.shown) for c in self.cells),
-            {k: (b, a) for k, (a, b) in self.said.items()},
-        )
+        cells = [replace(cell, old=cell.new, new=cell.old) for cell in self.cells]
+        said = {label: (new, old) for label, (old, new) in self.said.items()}
+        return Field(self.name, tuple(cells), said)
 
 
 def free_if(held: object) -> Status:
@@ -122,7 +121,12 @@ def asks(status: Status) -> bool:
     return status in {Status.CONFIRM, Status.ASK}
 
 
-def by(label: str, status: Status, fires: int = -1, left_open: int = 0) -> Ruling:
+def by(
+    label: str,
+    status: Status,
+    fires: int = -1,
+    left_open: int = 0,
+) -> Ruling:
     """A ruling that is due to one rule; `left_open`: what it leaves open where it asks."""
     return Ruling(
         status,
@@ -140,7 +144,11 @@ def cell(
     return Cell(old, new, point, shown)
 
 
-def field(name: str, cells: Iterable[Cell], said: Mapping[str, Sequence[str]]) -> Field:
+def field(
+    name: str,
+    cells: Iterable[Cell],
+    said: Mapping[str, Sequence[str]],
+) -> Field:
     """A field of the first cell of each pair of rulings, without the classes that both versions
     refuse.
     """
@@ -148,9 +156,8 @@ def field(name: str, cells: Iterable[Cell], said: Mapping[str, Sequence[str]]) -
     for each in cells:
         if not each.refused:
             first.setdefault((each.old, each.new), each)
-    return Field(
-        name, tuple(first.values()), {label: (old, new) for label, (old, new) in said.items()}
-    )
+    texts = {label: (old, new) for label, (old, new) in said.items()}
+    return Field(name, tuple(first.values()), texts)
 
 
 @value_class
@@ -216,8 +223,8 @@ class Diff:
 
     wider: tuple[Finding, ...]
     narrower: tuple[Finding, ...]
-    read_yourself: tuple[str, ...]
-    same_calls: tuple[str, ...] = ()
+    read_yourself: Names
+    same_calls: Names = ()
     differs: Mapping[str, tuple[Any, Any]] = having(default_factory=dict, compare=False)
 
     @property

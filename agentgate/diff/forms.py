@@ -8,9 +8,12 @@ truth, so that no text is overlooked.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from agentgate.values.characters import PRINTABLE, TEXT, Ranges
 from agentgate.values.entities import source_of
 from agentgate.values.expression import ANYTHING, Both, Expression, Not, Then, parse
+from agentgate.values.tables import read_table
 
 _DAY_OF_MONTH = "(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
 _LEAP = "(?:[0-9][0-9](?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
@@ -28,21 +31,7 @@ _FORMS = {
 }
 # A readable value of each form, which nobody is likely to have said: where any other value will
 # do.
-SAMPLES = {
-    "text": "any other text",
-    "email": "someone@else.example",
-    "iban": "LI2108810000232401300",
-    "url": "https://else.example/",
-    "domain": "else.example",
-    "user": "someone",
-    "channel": "elsewhere",
-    "path": "else/where.txt",
-    "phone": "+4235550100",
-    "id": "other-1",
-    "date": "2027-01-31",
-    "time": "12:30",
-    "datetime": "2027-01-31T12:30:00",
-}
+SAMPLES: Mapping[str, str] = read_table("agentgate.diff", "samples.toml")
 _DOTTED = parse(r"(?s:(?:.*/)?\.\.?(?:/.*)?)")
 _LINK = parse(r"(?:https?://|www\.).*")
 _NO_YEAR = Then((parse("0000"), ANYTHING))

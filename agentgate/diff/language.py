@@ -11,6 +11,7 @@ never answered in part.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -20,14 +21,32 @@ from agentgate.values.expression import Both, Chars, Either, Expression, Not, Re
 MAX_STATES = 20_000
 MAX_WORK = 300_000  # derivatives and their parts, in one question
 MAX_WORK_IN_ALL = 3_000_000  # the same, in one comparison
-# no text; the empty text; every text
-_NONE = 0
-_EMPTY = 1
-_ALL = 2
 Vector = tuple[bool, ...]
-Key = tuple[Any, ...]
-State = tuple[int, ...]
 Groups = Sequence[tuple[int, ...]]
+
+
+@dataclass(slots=True, eq=False)
+class Term:
+    """What remains to be matched. Equal terms of one language are one object.
+
+    Attributes:
+        kind: of the expression: ``chars``, ``then``, ``either``, ``not``, ``repeat``; or one of
+            the three texts below.
+        parts: what it is made of: terms, a set of atoms as a mask, how often.
+        nullable: the empty text matches it.
+        after: what remains of it after one character of an atom, as far as it was asked.
+    """
+
+    kind: str
+    parts: Any
+    nullable: bool
+    after: dict[int, Term] = field(default_factory=dict)
+
+
+_NONE = Term("none", (), False)  # no text
+_EMPTY = Term("empty", (), True)  # the empty text
+_ALL = Term("all", (), True)  # every text
+State = tuple[Term, ...]
 # where a state of a walk was reached from, and by which atom; None: the start
 _Parents = dict[State, tuple[State, int] | None]
 
@@ -64,9 +83,7 @@ def _sets(part: Expression, sets: dict[Ranges, None]) -> None:
 
 
 class Language:
-    """Several expressions over one alphabet of atoms. A term is a number: equal terms are the
-    same number.
-    """
+    """Several expressions over one alphabet of atoms."""
 
     def __init__(
         self, expressions: Sequence[Expression], alphabet: Ranges, budget: Budget | None = None
@@ -77,12 +94,7 @@ class Language:
         for expression in expressions:
             _sets(expression, sets)
         self._atoms(list(sets), alphabet)
-        self._known: dict[Key, int] = {}
-        self._terms: list[Key] = []
-        self._nullable: list[bool] = []
-        self._derived: dict[tuple[int, int], int] = {}
-        for key, nullable in ((("none",), False), (("empty",), True), (("all",), True)):
-            self._term(key, nullable)
+        self._known: dict[object, Term] = {}
         self.start = tuple(self._compiled(e) for e in expressions)
 
     # --- the alphabet -------------------------------------------------------------------------
@@ -114,15 +126,13 @@ class Language:
         return len(READABLE), ranges[0][0]
 
     # --- terms --------------------------------------------------------------------------------
-    def _term(self, key: Key, nullable: bool) -> int:  # noqa: FBT001 - the one property of a term
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = len(self._terms)
-            self._terms.append(key)
-            self._nullable.append(nullable)
+    def _term(self, kind: str, parts: Any, nullable: bool) -> Term:  # noqa: FBT001 - the one property of a term
+        known = self._known.get((kind, parts))
+        if not known:
+            known = self._known[kind, parts] = Term(kind, parts, nullable)
         return known
 
-    def _compiled(self, part: Expression) -> int:
+    def _compiled(self, part: Expression) -> Term:
         match part:
             case Chars():
                 return self._chars(self._masks[part.ranges])
@@ -133,134 +143,114 @@ class Language:
                 return term
             case Either():
                 return self._either([self._compiled(p) for p in part.parts])
-            case Both():
-                return self._both([self._compiled(p) for p in part.parts])
+            case Both():  # by De Morgan's law, so that terms have one form fewer
+                others = [self._not(self._compiled(p)) for p in part.parts]
+                return self._not(self._either(others))
             case Not():
                 return self._not(self._compiled(part.part))
             case Repeat():
                 return self._repeat(self._compiled(part.part), part.low, part.high)
 
-    def _chars(self, mask: int) -> int:
-        return self._term(("chars", mask), False) if mask else _NONE
+    def _chars(self, mask: int) -> Term:
+        return self._term("chars", mask, False) if mask else _NONE
 
-    def _then(self, one: int, other: int) -> int:
-        if _NONE in {one, other}:
+    def _then(self, one: Term, other: Term) -> Term:
+        if one is _NONE or other is _NONE:
             return _NONE
-        if one == _EMPTY:
+        if one is _EMPTY:
             return other
-        if other == _EMPTY:
+        if other is _EMPTY:
             return one
-        first = []
         # a sequence nests to the right, so that equal terms are one
-        while self._terms[one][0] == "then":
-            first.append(self._terms[one][1])
-            one = self._terms[one][2]
-        self._spend(len(first))
-        term = (
-            _ALL
-            if one == other == _ALL
-            else self._term(("then", one, other), self._nullable[one] and self._nullable[other])
-        )
+        first = [one]
+        while first[-1].kind == "then":
+            first[-1:] = first[-1].parts
+        self._spend(len(first) - 1)
         for part in reversed(first):
-            term = self._term(
-                ("then", part, term), self._nullable[part] and self._nullable[term]
-            )
-        return term
+            if not (part is other is _ALL):
+                nullable = part.nullable and other.nullable
+                other = self._term("then", (part, other), nullable)
+        return other
 
-    def _either(self, parts: list[int]) -> int:
-        flat = set()
+    def _either(self, parts: list[Term]) -> Term:
+        flat = set[Term]()
         mask = 0
         for part in parts:
-            key = self._terms[part]
-            for each in key[1] if key[0] == "either" else (part,):
-                if self._terms[each][0] == "chars":
-                    mask |= self._terms[each][1]
-                elif each != _NONE:
+            for each in part.parts if part.kind == "either" else (part,):
+                if each.kind == "chars":
+                    mask |= each.parts
+                elif each is not _NONE:
                     flat.add(each)
         if _ALL in flat:
             return _ALL
         if mask:
             flat.add(self._chars(mask))
-        if _EMPTY in flat and any(self._nullable[p] for p in flat if p != _EMPTY):
+        if any(p.nullable for p in flat - {_EMPTY}):
             flat.discard(_EMPTY)
         if len(flat) < 2:
             return next(iter(flat), _NONE)
         self._spend(len(flat))
-        return self._term(("either", tuple(sorted(flat))), any(self._nullable[p] for p in flat))
+        return self._term("either", frozenset(flat), any(p.nullable for p in flat))
 
-    def _both(self, parts: list[int]) -> int:
-        flat = set()
-        for part in parts:
-            key = self._terms[part]
-            flat |= set(key[1]) if key[0] == "both" else {part}
-        flat.discard(_ALL)
-        if _NONE in flat:
+    def _not(self, part: Term) -> Term:
+        if part is _NONE:
+            return _ALL
+        if part is _ALL:
             return _NONE
-        if len(flat) < 2:
-            return next(iter(flat), _ALL)
-        return self._term(("both", tuple(sorted(flat))), all(self._nullable[p] for p in flat))
+        if part.kind == "not":
+            other: Term = part.parts
+            return other
+        return self._term("not", part, not part.nullable)
 
-    def _not(self, part: int) -> int:
-        if part in {_NONE, _ALL}:
-            return _NONE + _ALL - part
-        key = self._terms[part]
-        return (
-            int(key[1])
-            if key[0] == "not"
-            else self._term(("not", part), not self._nullable[part])
-        )
-
-    def _repeat(self, part: int, low: int, high: int | None) -> int:
+    def _repeat(
+        self,
+        part: Term,
+        low: int,
+        high: int | None,
+    ) -> Term:
         if part in {_NONE, _EMPTY}:
-            return _EMPTY if part == _EMPTY or low == 0 else _NONE
+            return _EMPTY if part is _EMPTY or low == 0 else _NONE
         if high == 0:
             return _EMPTY
-        if self._nullable[part]:
+        if part.nullable:
             low = 0
         if (low, high) == (1, 1):
             return part
-        key = self._terms[part]
-        if high is None and low == 0 and (key == ("chars", self._every) or part == _ALL):
+        if (low, high) == (0, None) and part in {_ALL, self._chars(self._every)}:
             return _ALL
-        return self._term(("repeat", part, low, high), low == 0)
+        return self._term("repeat", (part, low, high), low == 0)
 
-    def derived(self, term: int, atom: int) -> int:
+    def derived(self, term: Term, atom: int) -> Term:
         """What remains of a term after one character of an atom."""
-        place = (term, atom)
-        known = self._derived.get(place)
-        if known is None:
+        known = term.after.get(atom)
+        if not known:
             self._spend(1)
-            known = self._derived[place] = self._derive(term, atom)
+            known = term.after[atom] = self._derive(term, atom)
         return known
 
     def _spend(self, work: int) -> None:
         self._own.spend(work)
         self._shared.spend(work)
 
-    def _derive(self, term: int, atom: int) -> int:
-        key = self._terms[term]
-        kind = key[0]
-        if kind == "chars":
-            return _EMPTY if key[1] >> atom & 1 else _NONE
-        if kind == "then":
-            first = self._then(self.derived(key[1], atom), key[2])
-            return (
-                self._either([first, self.derived(key[2], atom)])
-                if self._nullable[key[1]]
-                else first
-            )
-        if kind == "either":
-            return self._either([self.derived(p, atom) for p in key[1]])
-        if kind == "both":
-            return self._both([self.derived(p, atom) for p in key[1]])
-        if kind == "not":
-            return self._not(self.derived(key[1], atom))
-        if kind == "repeat":
-            rest = self._repeat(
-                key[1], max(key[2] - 1, 0), None if key[3] is None else key[3] - 1
-            )
-            return self._then(self.derived(key[1], atom), rest)
-        return _ALL if term == _ALL else _NONE
+    def _derive(self, term: Term, atom: int) -> Term:
+        match term.kind:
+            case "chars":
+                return _EMPTY if term.parts >> atom & 1 else _NONE
+            case "then":
+                first, rest = term.parts
+                after = self._then(self.derived(first, atom), rest)
+                if not first.nullable:
+                    return after
+                return self._either([after, self.derived(rest, atom)])
+            case "either":
+                return self._either([self.derived(p, atom) for p in term.parts])
+            case "not":
+                return self._not(self.derived(term.parts, atom))
+            case "repeat":
+                part, low, high = term.parts
+                rest = self._repeat(part, max(low - 1, 0), high and high - 1)
+                return self._then(self.derived(part, atom), rest)
+        return _ALL if term is _ALL else _NONE
 
     # --- questions ----------------------------------------------------------------------------
     def vectors(
@@ -280,7 +270,7 @@ class Language:
         """
         shortest: dict[Vector, str] = {}
         for state, parent in self._walk(groups):
-            vector = self._vector(state)
+            vector = _vector(state)
             if vector not in shortest and any(
                 all(vector[i] for i in group) for group in groups
             ):
@@ -295,7 +285,7 @@ class Language:
             (
                 self._text(state, parent)
                 for state, parent in self._walk(((),))
-                if wanted(self._vector(state))
+                if wanted(_vector(state))
             ),
             None,
         )
@@ -311,7 +301,7 @@ class Language:
             for atom in range(len(self.letters)):
                 after = tuple([self.derived(term, atom) for term in state])
                 if after not in parent and any(
-                    all(after[i] != _NONE for i in group) for group in groups
+                    all(after[i] is not _NONE for i in group) for group in groups
                 ):
                     if len(parent) >= MAX_STATES:
                         raise TooLarge
@@ -326,5 +316,6 @@ class Language:
             letters.append(self.letters[step[1]])
         return "".join(reversed(letters))
 
-    def _vector(self, state: State) -> Vector:
-        return tuple([self._nullable[term] for term in state])
+
+def _vector(state: State) -> Vector:
+    return tuple([term.nullable for term in state])

@@ -8,8 +8,10 @@ other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from operator import gt, lt, ne
+from typing import Any
 
 from agentgate.decision.origins.kinds import kind_of
 from agentgate.diff.finding import REMOVED, Finding
@@ -17,20 +19,25 @@ from agentgate.diff.forms import alphabet, form
 from agentgate.diff.language import Language, TooLarge
 from agentgate.diff.table import by_id, kept, same
 from agentgate.values.expression import Unreadable, parse
+from agentgate.values.tables import read_table
 from agentgate.values.times import duration
-from agentgate.workflow.model import ANY, Limit, StepUpRule, Tool, Upstream, Workflow
-from agentgate.workflow.nested import root
+from agentgate.values.value_class import Names
+from agentgate.workflow.model import ANY, Limit, StepUpRule, Tool, Upstream, Workflow, root
 from agentgate.workflow.rule import USER, Fact, Source
 
-_RISKS = ("low", "medium", "high")
-# what an open question does, the widest last
-_WIDER = ("deny", "step_up", "confirm", "present")
 _ASKED = (
     "a person would be asked less often: fewer values count as from there",
     "a person would be asked more often: more values count",
 )
+_ORDERS = read_table("agentgate.diff", "orders.toml")
+_EXCEEDS: Mapping[str, Callable[[Any, Any], object]] = {
+    "more": lt,
+    "less": gt,
+    "other": ne,
+    "fewer": lambda old, new: set(old) - set(new),
+    "further": lambda old, new: set(new) - set(old),
+}
 _CREDENTIALS = ("another credential", "a credential that grants less, or for less long")
-_NOT_HEARD = {"deny": "is refused", "step_up": "asks a group", "confirm": "asks the user"}
 
 
 _Effects = tuple[str, str]  # of the change, and of the change the other way round
@@ -38,7 +45,11 @@ _Effects = tuple[str, str]  # of the change, and of the change the other way rou
 _Wider = Iterator[tuple[str, object, object, _Effects]]
 
 
-def _findings(tool: str, wider: _Wider, counts: str = "") -> Iterator[Finding]:
+def _findings(
+    tool: str,
+    wider: _Wider,
+    counts: str = "",
+) -> Iterator[Finding]:
     """What became wider, of one tool (empty: of the workflow as a whole)."""
     for field, old, new, (effect, back) in wider:
         yield Finding(
@@ -64,38 +75,10 @@ def workflow(old: Workflow, new: Workflow) -> Iterator[Finding]:
 
 def _whole(old: Workflow, new: Workflow) -> _Wider:
     """What became wider in the workflow as a whole."""
-    if new.token.ttl > old.token.ttl:
-        effects = "a token would live longer", "a token would live less long"
-        yield "token.ttl", duration(old.token.ttl), duration(new.token.ttl), effects
-    if old.token.agent_key and not new.token.agent_key:
-        effects = "a token would serve whoever holds it", "a token would serve its agent only"
-        yield "token.bound_to", "call, agent_key", "call", effects
-    if new.observe and not old.observe:
-        yield (
-            "mode",
-            "enforce",
-            "observe",
-            ("what it refuses would be recorded, not enforced", "refusals would be enforced"),
-        )
-    if _RISKS.index(new.risk) < _RISKS.index(old.risk):
-        effects = (
-            "fewer reviewers would sign the next change",
-            "more reviewers would sign the next change",
-        )
-        yield "risk", old.risk, new.risk, effects
+    yield from _ordered(old.token, new.token)
+    yield from _ordered(old, new)
     for name, before, after in kept(old.intents, new.intents):
-        if _WIDER.index(after.delegated) > _WIDER.index(before.delegated):
-            effects = (
-                "a source the user names could choose this action",
-                "a source the user names could choose it less freely",
-            )
-            yield f"intents.{name}.delegated", before.delegated, after.delegated, effects
-        if _WIDER.index(after.unheard) > _WIDER.index(before.unheard):
-            now, then = (
-                f"a request that is not understood {_NOT_HEARD[each.unheard]}"
-                for each in (after, before)
-            )
-            yield f"intents.{name}.unheard", before.unheard, after.unheard, (now, then)
+        yield from _ordered(before, after, f"intents.{name}.")
         if after.reader and not before.reader:
             key, was = (
                 ("unclear", before.unclear)
@@ -109,7 +92,38 @@ def _whole(old: Workflow, new: Workflow) -> _Wider:
             yield f"intents.{name}.{key}", was, "reader" if after.words else "", effects
 
 
-def _among_tools(old: Workflow, new: Workflow, name: str) -> _Wider:
+def _ordered(
+    old: Any,
+    new: Any,
+    place: str = "",
+) -> _Wider:
+    """What became wider of a value by the order of one of its fields, as ``orders.toml`` has
+    it.
+    """
+    for row in _ORDERS[type(old).__name__]:
+        name = row["field"]
+        values = [getattr(old, name), getattr(new, name)]
+        ranks = row.get("ranks")
+        ranked = [ranks[value] for value in values] if ranks else values
+        if _EXCEEDS[row["exceeds"]](*ranked):
+            texts = row.get("texts", {})
+            was, now = (
+                duration(value)
+                if type(value) is int
+                else texts.get(str(value), _words(value) or row.get("empty", ""))
+                for value in values
+            )
+            told = row.get("told", {})
+            by_name = {"old": told.get(was), "new": told.get(now)}
+            effects = row["effect"].format(**by_name), row["back"].format(**by_name)
+            yield place + row.get("path", name), was, now, effects
+
+
+def _among_tools(
+    old: Workflow,
+    new: Workflow,
+    name: str,
+) -> _Wider:
     """What became wider in one tool by what stands in others."""
     yield from _asked(old, new, name)
     yield from _named(old, new, name)
@@ -122,7 +136,11 @@ def _among_tools(old: Workflow, new: Workflow, name: str) -> _Wider:
     yield from _joined(old, old.tools[name], new.tools[name])
 
 
-def _asked(old: Workflow, new: Workflow, name: str) -> _Wider:
+def _asked(
+    old: Workflow,
+    new: Workflow,
+    name: str,
+) -> _Wider:
     """A step-up rule on a value's origin fires less often where fewer values count as having
     that origin.
     """
@@ -136,17 +154,10 @@ def _asked(old: Workflow, new: Workflow, name: str) -> _Wider:
             before = old.tools[source.tool]
             after = new.tools.get(source.tool)
             fact = after.facts.get(source.field) if after else None
-            acts = before.effect == "read" and after is not None and after.effect != "read"
-            led = any(
-                True for t in new.tools for _ in (*_standing(new, old, t), *_sized(new, old, t))
-            )
-            fewer = fact is not None and bool(fact.named or fact.named_by) and led
-            if (
-                not fact
-                or acts
-                or fewer
-                or any(True for _ in _fact(fact, before.facts[source.field]))
-            ):
+            acts = before.effect == "read" and after and after.effect != "read"
+            led = any([*_standing(new, old, t), *_sized(new, old, t)] for t in new.tools)
+            fewer = fact and (fact.named or fact.named_by) and led
+            if not fact or acts or fewer or any(_fact(fact, before.facts[source.field])):
                 yield (
                     f"step_up.{rule.id}.when",
                     f"from {source}",
@@ -155,7 +166,11 @@ def _asked(old: Workflow, new: Workflow, name: str) -> _Wider:
                 )
 
 
-def _named(old: Workflow, new: Workflow, name: str) -> _Wider:
+def _named(
+    old: Workflow,
+    new: Workflow,
+    name: str,
+) -> _Wider:
     """More calls count as named by the user, where that makes facts count: trust extends to
     what counts as the user's words.
     """
@@ -176,7 +191,11 @@ def _named(old: Workflow, new: Workflow, name: str) -> _Wider:
             )
 
 
-def _standing(old: Workflow, new: Workflow, name: str) -> Iterator[tuple[str, Source]]:
+def _standing(
+    old: Workflow,
+    new: Workflow,
+    name: str,
+) -> Iterator[tuple[str, Source]]:
     """The arguments of a tool, each with a fact it may come from that counts as the user's
     words in the new version only.
     """
@@ -190,7 +209,11 @@ def _standing(old: Workflow, new: Workflow, name: str) -> Iterator[tuple[str, So
                     yield arg, source
 
 
-def _sized(old: Workflow, new: Workflow, name: str) -> Iterator[str]:
+def _sized(
+    old: Workflow,
+    new: Workflow,
+    name: str,
+) -> Iterator[str]:
     """The arguments of a tool that are a page's size in the new version only."""
     if name in old.tools and name in new.tools:
         for arg, before, after in kept(old.tools[name].args, new.tools[name].args):
@@ -202,15 +225,14 @@ def _carries(workflow: Workflow, source: Source) -> bool:
     """Whether a source is a fact of a read that counts as the user's words."""
     tool = workflow.tools.get(source.tool) if source.kind == "fact" else None
     fact = tool.facts.get(source.field) if tool else None
-    return (
-        tool is not None
-        and fact is not None
-        and tool.effect == "read"
-        and bool(fact.named or fact.named_by)
-    )
+    return bool(tool and fact and tool.effect == "read" and (fact.named or fact.named_by))
 
 
-def _joined(workflow: Workflow, old: Tool, new: Tool) -> _Wider:
+def _joined(
+    workflow: Workflow,
+    old: Tool,
+    new: Tool,
+) -> _Wider:
     """A rule can decide otherwise beside other arguments than alone: one call, one source."""
     for arg, before, after in kept(old.args, new.args):
         if (
@@ -241,20 +263,7 @@ def _joined(workflow: Workflow, old: Tool, new: Tool) -> _Wider:
 
 def _granted(old: Tool, new: Tool) -> _Wider:
     """What a token of a tool is good for, and what its results are."""
-    if old.effect != "read" and new.effect == "read":
-        effects = (
-            "its results would be trusted, and its token bound to no key",
-            "its results would not be trusted",
-        )
-        yield "effect", old.effect, new.effect, effects
-    if old.audience != new.audience:
-        elsewhere = "a token would be good at another server"
-        yield (
-            "audience",
-            old.audience or "(the gate)",
-            new.audience or "(the gate)",
-            (elsewhere, elsewhere),
-        )
+    yield from _ordered(old, new)
     scopes = [t.scope or (t.name,) for t in (old, new)]
     if not set(scopes[1]) <= set(scopes[0]):
         yield (
@@ -268,9 +277,8 @@ def _granted(old: Tool, new: Tool) -> _Wider:
 def _inside(old: Tool, new: Tool) -> _Wider:
     """What became wider in one tool, beside its calls and its limits."""
     for _, rule, other in kept(by_id(old.step_ups), by_id(new.step_ups)):
-        yield from _step_up(
-            rule, other, [r.show or tuple(t.args) for r, t in ((rule, old), (other, new))]
-        )
+        shown = rule.show or tuple(old.args), other.show or tuple(new.args)
+        yield from _step_up(rule, other, shown)
     yield from _upstream(old.upstream, new.upstream)
     for arg, span in new.remember.items():
         if span > old.remember.get(arg, 0):
@@ -301,15 +309,15 @@ def _inside(old: Tool, new: Tool) -> _Wider:
 
 def _as_null(tool: Tool) -> set[str]:
     """The structures that may be null as a whole."""
-    inside = [(root(name), rule.nullable) for name, rule in tool.args.items() if "." in name]
-    return {name for name, _ in inside} - {name for name, nullable in inside if not nullable}
+    inside = [rule for name, rule in tool.args.items() if "." in name]
+    kept_by = {root(rule.name) for rule in inside if not rule.nullable}
+    return {root(rule.name) for rule in inside} - kept_by
 
 
 def _limit(limit: Limit, new: Tool) -> Iterator[Finding]:
     alike = [n for n in new.limits if (n.tool, n.argument) == (limit.tool, limit.argument)]
-    same_count = [
-        n for n in alike if replace(n, line=0, maximum=0) == replace(limit, line=0, maximum=0)
-    ]
+    count = replace(limit, line=0, maximum=0)
+    same_count = [n for n in alike if replace(n, line=0, maximum=0) == count]
     if any(n.maximum <= limit.maximum for n in same_count):
         return
     what = "sum" if limit.argument else "count"
@@ -320,7 +328,7 @@ def _limit(limit: Limit, new: Tool) -> Iterator[Finding]:
         if limit.argument
         else limit.tool
     )
-    after = min(same_count, key=lambda n: n.maximum) if same_count else next(iter(alike), None)
+    after = min(same_count or alike[:1], key=lambda n: n.maximum, default=None)
     text = limit_text(after) if after else REMOVED
     more = "more would be granted in all" + (
         "" if same_count or not after else ": it counts anew, over another window"
@@ -335,34 +343,17 @@ def limit_text(limit: Limit) -> str:
     """A limit as a reviewer reads it."""
     most = f"{limit.maximum / 10_000:.2f}" if limit.argument else str(limit.maximum)
     return f"{most} per {limit.per}" + (
-        f" every {duration(limit.every)}" if limit.every is not None else ""
+        f" every {duration(limit.every)}" if limit.every else ""
     )
 
 
-def _step_up(old: StepUpRule, new: StepUpRule, shown: list[tuple[str, ...]]) -> _Wider:
+def _step_up(
+    old: StepUpRule,
+    new: StepUpRule,
+    shown: tuple[Names, Names],
+) -> _Wider:
     name = f"step_up.{old.id}"
-    if new.timeout > old.timeout:
-        effects = "a release would be good for longer", "a release would be good less long"
-        yield f"{name}.timeout", duration(old.timeout), duration(new.timeout), effects
-    if not set(old.exclude) <= set(new.exclude):
-        effects = "who asks could answer", "who asks could not answer"
-        yield (
-            f"{name}.approvers.not",
-            ", ".join(old.exclude),
-            ", ".join(new.exclude) or "(nobody)",
-            effects,
-        )
-    if not set(new.endorses) <= set(old.endorses):
-        effects = (
-            "a group's yes would name these in the run",
-            "a group's yes would name fewer in the run",
-        )
-        yield (
-            f"{name}.endorses",
-            ", ".join(old.endorses) or "(none)",
-            ", ".join(new.endorses),
-            effects,
-        )
+    yield from _ordered(old, new, f"{name}.")
     hidden = [s for s in shown[0] if s not in shown[1]]
     if hidden:
         effects = (

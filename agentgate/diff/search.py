@@ -33,6 +33,8 @@ from agentgate.diff.table import by_id
 from agentgate.values.value_class import value_class
 from agentgate.workflow.model import StepUpRule
 
+Findings = Iterator[Finding]
+
 Rules = tuple[StepUpRule, ...]
 _MAX_STATES = 20_000
 
@@ -79,7 +81,7 @@ class World:
             any(c.new.status != Status.REFUSE for c in f.cells) for f in self._fields
         )
 
-    def gained(self) -> Iterator[Finding]:
+    def gained(self) -> Findings:
         """Everything that needs less under the new version, one finding for each rule that
         causes it.
         """
@@ -88,7 +90,7 @@ class World:
                 yield from self._allowed(field)
             yield from self._fewer()
 
-    def refused_before(self) -> Iterator[Finding]:
+    def refused_before(self) -> Findings:
         """What fields of all tools no longer refuse, shown by this tool."""
         for field in self._shared:
             for found in self._allowed(field):
@@ -109,10 +111,11 @@ class World:
         )
 
     # --- A ------------------------------------------------------------------------------------
-    def _allowed(self, field: Field) -> Iterator[Finding]:
+    def _allowed(self, field: Field) -> Findings:
         cells = [c for c in field.cells if c.old.status == Status.REFUSE and not c.refused]
         told: set[str] = set()
-        for cell in sorted(cells, key=lambda c: (len(c.old.why), c.new.status)):
+        cells.sort(key=lambda c: (len(c.old.why), c.new.status))
+        for cell in cells:
             if told & cell.old.why:
                 continue
             told |= cell.old.why
@@ -139,7 +142,7 @@ class World:
         )
 
     # --- B and C ------------------------------------------------------------------------------
-    def _fewer(self) -> Iterator[Finding]:
+    def _fewer(self) -> Findings:
         asking = self._asking
         if not asking.old:
             return
@@ -150,8 +153,9 @@ class World:
         for field in fields:
             for cell in filter(_freed, field.cells):
                 start = _after(_ANY, cell.old, asking.old), _after(_ANY, cell.new, asking.new)
-                less = next(_less([f for f in fields if f is not field], start, asking), None)
-                if less is not None:
+                others = [f for f in fields if f is not field]
+                less = next(_less(others, start, asking), None)
+                if less:
                     state, cells, _ = less
                     yield self._owed(field, cell, _weaker(state, asking), cells)
                     break
@@ -202,23 +206,17 @@ def _usable(field: Field, asking: Asking) -> Field:
 
     def usable(ruling: Ruling, rules: Rules) -> Ruling:
         able = any(not (rule.user and ruling.status == Status.ASK) for rule in rules)
-        return (
-            replace(ruling, status=Status.REFUSE, left_open=0)
-            if asks(ruling.status) and not able
-            else ruling
-        )
+        if able or not asks(ruling.status):
+            return ruling
+        return replace(ruling, status=Status.REFUSE, left_open=0)
 
     if all(any(not rule.user for rule in rules) for rules in (asking.old, asking.new)):
         return field
-    return replace(
-        field,
-        cells=tuple(
-            [
-                replace(c, old=usable(c.old, asking.old), new=usable(c.new, asking.new))
-                for c in field.cells
-            ]
-        ),
-    )
+    cells = [
+        replace(c, old=usable(c.old, asking.old), new=usable(c.new, asking.new))
+        for c in field.cells
+    ]
+    return replace(field, cells=tuple(cells))
 
 
 def _best(field: Field) -> Cell:
@@ -226,7 +224,7 @@ def _best(field: Field) -> Cell:
     return min(allowed, key=lambda c: (c.new.status, c.old.status, -c.new.fires.bit_count()))
 
 
-def _merged(cells: Sequence[Cell]) -> Mapping[str, Any]:
+def _merged(cells: Sequence[Cell]) -> _Effect:
     return {k: v for cell in cells for k, v in cell.point.items()}
 
 
@@ -258,7 +256,11 @@ def _people(rules: Sequence[StepUpRule]) -> str:
     )
 
 
-def _after(side: _Side, ruling: Ruling, rules: Rules) -> _Side:
+def _after(
+    side: _Side,
+    ruling: Ruling,
+    rules: Rules,
+) -> _Side:
     status = max(side[0], ruling.status)
     if status == Status.ASK and not any(rule.left_open for rule in rules):
         return status, 0, 0

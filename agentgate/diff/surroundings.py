@@ -22,13 +22,10 @@ S = TypeVar("S")
 def fields(old: Workflow, new: Workflow) -> Iterator[Field]:
     """Every field that all tools share."""
     yield one_of("tenants", "tenant", (old.tenants, new.tenants), "another-tenant", empty=False)
-    days = sorted(
-        {d + timedelta(days=more) for d in (old.expires, new.expires) for more in (0, 1)}
-    )
-    values = [Distinct(d, {"day": d}, str(d)) for d in days]
-    yield field_of(
-        "expires", (old.expires, new.expires), values, lambda end, day: day <= end, str
-    )
+    ends = old.expires, new.expires
+    days = {end + timedelta(days=more) for end in ends for more in (0, 1)}
+    values = [Distinct(day, {"day": day}, str(day)) for day in sorted(days)]
+    yield field_of("expires", ends, values, lambda end, day: day <= end, str)
     before, after = (
         {clause.path: clause for clause in clauses_of(workflow)} for workflow in (old, new)
     )

@@ -13,11 +13,10 @@ from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 from agentgate.values.patterns import Glob, Pattern
-from agentgate.workflow.clauses.agent import AgentRule
+from agentgate.values.tables import read_table
 from agentgate.workflow.clauses.conditions import Conditions
-from agentgate.workflow.clauses.hops import ViaRule
 from agentgate.workflow.clauses.table import CLAUSES
-from agentgate.workflow.clauses.user import UserRule
+from agentgate.workflow.clauses.who import AgentRule, UserRule, ViaRule
 from agentgate.workflow.model import StepUpRule
 from agentgate.workflow.operators import OPERATORS
 
@@ -28,62 +27,13 @@ READ = "read"
 NONE = "none"
 
 _STATED = {name for kind in CLAUSES for name in kind.names}
-_ROWS: Mapping[str, Mapping[str, str]] = {
-    "Workflow": {
-        CALLS: "expires tenants agent for_user via intents conditions tools",
-        LIST: "version risk token observe",
-        READ: "id title owners",
-        NONE: "digest file tenants_line expires_line in_doubt",
-    },
-    "Doubt": {NONE: "intent key index got"},
-    **{
-        rule.__name__: {
-            CALLS: " ".join(f.name for f in fields(rule) if f.name in _STATED),
-            NONE: " ".join(f.name for f in fields(rule) if f.name == "line" or not f.init),
-        }
-        for rule in (AgentRule, UserRule, ViaRule, Conditions)
-    },
-    "ClaimRule": {CALLS: "name one_of", NONE: "line"},
-    "Hours": {CALLS: "days start end", READ: "zone", NONE: "line"},
-    "Intent": {
-        CALLS: "unclear",
-        LIST: "delegated unheard reader",
-        READ: "asks_for words examples counter_examples",
-        NONE: "name line objects timed",
-    },
-    "Tool": {
-        CALLS: "needs definition args sequence step_ups",
-        LIST: "effect audience scope limits upstream facts remember",
-        READ: "redeem title",
-        NONE: "name line referenced structures dependencies asking grounded by_when",
-    },
-    "Rule": {
-        CALLS: (
-            "at_most max_items role role_scopes sources unknown_origin entities any_call "
-            "optional nullable needs origin "
-        )
-        + " ".join(operator.field for operator in OPERATORS),
-        LIST: "named_first page_size",
-        READ: "type currency sensitive record",
-        NONE: "name line operators references calls alone joint free prompted said_as",
-    },
-    "Source": {CALLS: "kind tool field selector", NONE: "key"},
-    "Selector": {CALLS: "tool nouns by"},
-    "Fact": {
-        LIST: "named confirmed pattern named_by where",
-        READ: "type path currency",
-        NONE: "name line",
-    },
-    "Sequence": {CALLS: "before require within", NONE: "line"},
-    "Limit": {LIST: "tool argument maximum per every", NONE: "line"},
-    "StepUpRule": {
-        CALLS: "when group count user left_open",
-        LIST: "exclude timeout show endorses",
-        NONE: "id line tool",
-    },
-    "Upstream": {LIST: "broker settings role_scopes bound", NONE: "line"},
-    "TokenRule": {LIST: "ttl agent_key"},
-}
+_ROWS: dict[str, dict[str, str]] = read_table("agentgate.diff", "fields.toml")
+_ROWS["Rule"][CALLS] += "".join(f" {operator.field}" for operator in OPERATORS)
+for _rule in (AgentRule, UserRule, ViaRule, Conditions):
+    _ROWS[_rule.__name__] = {
+        CALLS: " ".join(f.name for f in fields(_rule) if f.name in _STATED),
+        NONE: " ".join(f.name for f in fields(_rule) if f.name == "line" or not f.init),
+    }
 TABLE: Mapping[str, Mapping[str, str]] = {
     kind: {field: answer for answer, names in rows.items() for field in names.split()}
     for kind, rows in _ROWS.items()
@@ -98,7 +48,9 @@ _PATHS = {
 
 def kept(old: Mapping[str, V], new: Mapping[str, V]) -> Iterator[tuple[str, V, V]]:
     """What both versions have under one name: the name, the old and the new value."""
-    return ((name, value, new[name]) for name, value in old.items() if name in new)
+    for name, value in old.items():
+        if name in new:
+            yield name, value, new[name]
 
 
 def by_id(rules: Iterable[StepUpRule]) -> dict[str, StepUpRule]:
@@ -112,10 +64,11 @@ def bare(value: Any) -> Any:
     """
     if is_dataclass(value) and not isinstance(value, type):
         kind = type(value).__name__
+        rows = TABLE.get(kind, {})
         names = [
             f.name
             for f in fields(value)
-            if TABLE.get(kind, {}).get(f.name) != NONE or f.name in {"name", "id"}
+            if rows.get(f.name) != NONE or f.name in {"name", "id"}
         ]
         return kind, *((name, bare(getattr(value, name))) for name in names)
     if isinstance(value, Pattern | Glob):
@@ -157,7 +110,11 @@ def unlisted(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from unlisted(inner, f"{path}.{getattr(inner, 'id', index)}")
 
 
-def to_read(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+def to_read(
+    old: Any,
+    new: Any,
+    path: str = "",
+) -> Iterator[tuple[str, Any, Any]]:
     """The fields, inside two values of one kind, that differ and have no exact answer: path,
     old and new value.
     """

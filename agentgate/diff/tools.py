@@ -9,17 +9,27 @@ Worlds that all rules answer alike are one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import product
+from itertools import compress, product
 
-from agentgate.diff.arguments import Side, argument, describe, else_asked, left_out, mask_of
+from agentgate.diff.arguments import (
+    Explanations,
+    Side,
+    argument,
+    describe,
+    else_asked,
+    left_out,
+    mask_of,
+    ways,
+)
 from agentgate.diff.finding import (
     ANSWERS,
     INTENT,
     ORIGIN,
     Cell,
     Field,
+    Point,
     Ruling,
     Status,
     asks,
@@ -28,78 +38,124 @@ from agentgate.diff.finding import (
     free_if,
 )
 from agentgate.diff.language import Budget, TooLarge
-from agentgate.diff.origins import Explanations, ways
 from agentgate.diff.surroundings import field_of, one_of
 from agentgate.diff.table import same
 from agentgate.values.expression import Unreadable
+from agentgate.values.value_class import Names, value_class
 from agentgate.workflow.clauses.clause import OTHER
-from agentgate.workflow.clauses.sequence import Sequence
-from agentgate.workflow.model import ANY, NONE, Tool, Workflow
+from agentgate.workflow.model import ANY, NONE, Sequence, Tool, Workflow
 from agentgate.workflow.rule import MODEL, Rule
+
+Fields = list[Field]
 
 _PRESENCES = ("present", "absent", "unclear")
 # that the rules distinguish; where only the tool needs some, there are no more
 _MAX_INTENTS = 8
 _MAX_WORLDS = 256  # of one tool
-Needs = tuple[str, ...]
 Presence = Mapping[str, str]
-Both = tuple[Status, Status]
-_Versions = tuple[tuple[Workflow, Tool], tuple[Workflow, Tool]]
+
+
+@value_class
+class _Need:
+    """The intents of which one must be asked for, in both versions.
+
+    Attributes:
+        label: the rule: ``needs`` of the tool, or ``args.NAME.needs`` where that is sent.
+        sides: each version, and the intents; none where it does not have the argument.
+    """
+
+    label: str
+    sides: tuple[tuple[Workflow, Names], ...]
+
+    def statuses(self, presence: Presence) -> tuple[Status, ...]:
+        """What each version decides where a prompt says this of intents."""
+        return tuple([_needed(workflow, names, presence) for workflow, names in self.sides])
+
+    def cell(
+        self,
+        presence: Presence,
+        point: Point,
+        text: str,
+    ) -> Cell:
+        """What a prompt says, as a class of values.
+
+        The rule is what an unclear intent does, where the versions differ in that; else what is
+        needed.
+        """
+        label = self.label
+        for name in reversed(self.sides[0][1]):
+            answers = {
+                workflow.intents[name].unclear
+                for workflow, names in self.sides
+                if name in names and name in workflow.intents
+            }
+            if len(answers) > 1 and presence.get(name) == "unclear":
+                label = f"intents.{name}.unclear"
+        return cell(self.statuses(presence), label, point, text, INTENT)
+
+    @property
+    def said(self) -> dict[str, list[str]]:
+        """The texts of the rules."""
+        workflows = [workflow for workflow, _ in self.sides]
+        said = {self.label: [", ".join(names) for _, names in self.sides]}
+        for name in dict.fromkeys(name for workflow in workflows for name in workflow.intents):
+            said[f"intents.{name}.unclear"] = [
+                workflow.intents[name].unclear if name in workflow.intents else ""
+                for workflow in workflows
+            ]
+        return said
 
 
 def asked(
-    old: Workflow, new: Workflow, name: str, fields: list[Field], unanswered: list[str]
-) -> list[list[Field]]:
+    old: Workflow, new: Workflow, name: str, fields: Fields, unanswered: list[str]
+) -> list[Fields]:
     """The fields of a tool, its intents among them: one list for each world.
 
     `fields` are the others; the arguments' are called ``args.NAME``. Paths that have no exact
     answer are added to `unanswered`.
     """
     versions = ((old, old.tools[name]), (new, new.tools[name]))
-    asking = [
-        arg
-        for arg in dict.fromkeys((*old.tools[name].args, *new.tools[name].args))
-        if any(_of(t, arg) for _, t in versions)
-    ]
-    if not asking:
-        return [[*fields, _needs(versions, list(_presences(versions, ())))]]
-    presences = list(_presences(versions, asking))
-    alike: dict[object, tuple[Presence, Mapping[str, Both]]] = {}
+    own = _Need("needs", tuple([(workflow, tool.needs) for workflow, tool in versions]))
+    needs = dict[str, _Need]()
+    for arg in dict.fromkeys(arg for _, tool in versions for arg in tool.args):
+        sides = tuple([(workflow, _of(tool, arg)) for workflow, tool in versions])
+        if any(names for _, names in sides):
+            needs[f"args.{arg}"] = _Need(f"args.{arg}.needs", sides)
+    presences = list(_presences([own, *needs.values()]))
+    if not needs:
+        return [[*fields, _tools_own(own, presences)]]
+    alike: dict[object, Presence] = {}
     for presence in presences:
-        said = {
-            arg: _both(versions, [_of(t, arg) for _, t in versions], presence) for arg in asking
-        }
-        tool = _both(versions, [t.needs for _, t in versions], presence)
-        if min(tool) < Status.REFUSE:
-            alike.setdefault((tool, *said.values()), (presence, said))
+        statuses = tuple([need.statuses(presence) for need in (own, *needs.values())])
+        if min(statuses[0]) < Status.REFUSE:
+            alike.setdefault(statuses, presence)
     if not presences or len(alike) > _MAX_WORLDS:
         unanswered.append(f"tools.{name}.needs")
         return [fields]
-    return [
-        [*(_sent(versions, f, said, presence) for f in fields), _needs(versions, [presence])]
-        for presence, said in alike.values()
-    ]
+    found = []
+    for presence in alike.values():
+        world = [_sent(f, needs[f.name], presence) if f.name in needs else f for f in fields]
+        found.append([*world, _tools_own(own, [presence])])
+    return found
 
 
-def _of(tool: Tool, arg: str) -> Needs:
+def _of(tool: Tool, arg: str) -> Names:
     """The intents that an argument needs; nothing where a version does not have it."""
     rule: Rule | None = tool.args.get(arg)
     return rule.needs if rule else ()
 
 
-def _presences(versions: _Versions, asking: Iterable[str]) -> Iterator[Presence]:
+def _presences(needs: list[_Need]) -> Iterator[Presence]:
     """What a prompt may say of the intents that the rules distinguish, present first; nothing
     where there are too many.
     """
     groups: dict[object, str] = {}
-    lists = [
-        (w, needs) for w, t in versions for needs in (t.needs, *(_of(t, arg) for arg in asking))
-    ]
-    for name in dict.fromkeys(name for _, needs in lists for name in needs):
+    sides = [need.sides[version] for version in range(2) for need in needs]
+    for name in dict.fromkeys(name for _, names in sides for name in names):
         if name not in {ANY, NONE}:
             kinds = tuple(
-                w.intents[name].unclear if name in needs and name in w.intents else ""
-                for w, needs in lists
+                w.intents[name].unclear if name in names and name in w.intents else ""
+                for w, names in sides
             )
             groups.setdefault(kinds, name)
     if len(groups) <= _MAX_INTENTS:
@@ -107,15 +163,11 @@ def _presences(versions: _Versions, asking: Iterable[str]) -> Iterator[Presence]
             yield dict(zip(groups.values(), said, strict=True))
 
 
-def _both(versions: _Versions, needs: list[Needs], presence: Presence) -> Both:
-    old, new = (
-        _needed(w, asked_for, presence)
-        for (w, _), asked_for in zip(versions, needs, strict=True)
-    )
-    return old, new
-
-
-def _needed(workflow: Workflow, needs: Needs, presence: Presence) -> Status:
+def _needed(
+    workflow: Workflow,
+    needs: Names,
+    presence: Presence,
+) -> Status:
     if not needs or ANY in needs or (NONE in needs and not workflow.intents):
         return Status.FREE
     known = {n: presence.get(n, "absent") for n in needs if n in workflow.intents}
@@ -127,72 +179,26 @@ def _needed(workflow: Workflow, needs: Needs, presence: Presence) -> Status:
     )
 
 
-def _needs(versions: _Versions, presences: list[Presence]) -> Field:
+def _tools_own(need: _Need, presences: list[Presence]) -> Field:
     """The intents that the tool itself needs."""
-    needs = [t.needs for _, t in versions]
 
     def saying(presence: Presence) -> Cell:
         text = ", ".join(f"{n}: {p}" for n, p in presence.items()) or "any request"
-        return cell(
-            _both(versions, needs, presence),
-            _label(versions, needs, presence, "needs"),
-            {"intents": presence},
-            text,
-            INTENT,
-        )
+        return need.cell(presence, {"intents": presence}, text)
 
-    return field(
-        "needs",
-        map(saying, presences),
-        {"needs": [", ".join(each) for each in needs], **_unclear(versions)},
-    )
-
-
-def _unclear(versions: _Versions) -> dict[str, list[str]]:
-    names = dict.fromkeys(name for w, _ in versions for name in w.intents)
-    return {
-        f"intents.{n}.unclear": [
-            w.intents[n].unclear if n in w.intents else "" for w, _ in versions
-        ]
-        for n in names
-    }
-
-
-def _label(versions: _Versions, needs: list[Needs], presence: Presence, otherwise: str) -> str:
-    """Which rule decides: what an unclear intent does, where the versions differ in that; else
-    what is needed.
-    """
-    (old, _), (new, _) = versions
-    shared = [
-        n
-        for n in needs[0]
-        if n in needs[1]
-        and presence.get(n) == "unclear"
-        and n in old.intents
-        and n in new.intents
-    ]
-    return next(
-        (
-            f"intents.{n}.unclear"
-            for n in shared
-            if old.intents[n].unclear != new.intents[n].unclear
-        ),
-        otherwise,
-    )
+    return field("needs", map(saying, presences), need.said)
 
 
 def _sent(
-    versions: _Versions, argument: Field, said: Mapping[str, Both], presence: Presence
+    argument: Field,
+    need: _Need,
+    presence: Presence,
 ) -> Field:
     """An argument's field in one world: where it is sent, its own intents are needed too."""
-    arg = argument.name.removeprefix("args.")
-    status = said.get(arg) if argument.name == f"args.{arg}" else None
-    if status is None or status == (Status.FREE, Status.FREE):
+    needed = need.cell(presence, {}, "")
+    if not (needed.old.status or needed.new.status):
         return argument
-    needs = [_of(t, arg) for _, t in versions]
-    needed = cell(
-        status, _label(versions, needs, presence, f"args.{arg}.needs"), {}, "", INTENT
-    )
+    arg = argument.name.removeprefix("args.")
 
     def cells() -> Iterator[Cell]:
         for each in argument.cells:
@@ -204,15 +210,7 @@ def _sent(
                     each, old=_both_of(each.old, needed.old), new=_both_of(each.new, needed.new)
                 )
 
-    return field(
-        argument.name,
-        cells(),
-        {
-            f"args.{arg}.needs": [", ".join(n) for n in needs],
-            **_unclear(versions),
-            **argument.said,
-        },
-    )
+    return field(argument.name, cells(), {**need.said, **argument.said})
 
 
 def _both_of(one: Ruling, other: Ruling) -> Ruling:
@@ -230,19 +228,20 @@ _MAX_WHENS = 6
 
 def worlds(
     old: Workflow, new: Workflow, name: str, unanswered: list[str], budget: Budget
-) -> list[list[Field]]:
+) -> list[Fields]:
     """Every field of a tool, for each way in which a prompt may ask; one list where only the
     tool needs intents.
 
     What has no exact answer is added to `unanswered` and taken as one class that both versions
     allow.
     """
-    return asked(old, new, name, _fields(old, new, name, unanswered, budget), unanswered)
+    fields = _fields(old, new, name, unanswered, budget)
+    return asked(old, new, name, fields, unanswered)
 
 
 def _fields(
     old: Workflow, new: Workflow, name: str, unanswered: list[str], budget: Budget
-) -> list[Field]:
+) -> Fields:
     """Every field of a tool but its intents."""
     tools = old.tools[name], new.tools[name]
     pinned = tuple([(t.definition,) if t.definition else () for t in tools])
@@ -273,22 +272,18 @@ def _unread(arg: str, side: Side) -> Field:
     asked = ANSWERS[side.rule.unknown_origin] if side.rule else Status.REFUSE
     cells = []
     for met in product((True, False), repeat=min(len(side.whens), _MAX_WHENS)):
-        fires = mask_of(side, (*met, *[True] * (len(side.whens) - len(met))))
-        rulings = [
-            Ruling(Status.FREE, fires=fires),
-            *([Ruling(asked, fires=fires, left_open=ORIGIN)] if asks(asked) else []),
-        ]
+        others = [True] * (len(side.whens) - len(met))
+        fires = mask_of(side, (*met, *others))
+        rulings = [Ruling(Status.FREE, fires=fires)]
+        if asks(asked):
+            rulings.append(Ruling(asked, fires=fires, left_open=ORIGIN))
         cells += [Cell(ruling, ruling) for ruling in rulings]
     return Field(f"args.{arg}", tuple(cells))
 
 
 def _sides(tool: Tool, arg: str) -> Side:
-    return Side(
-        tool.args.get(arg),
-        tuple(
-            (i, w) for i, rule in enumerate(tool.step_ups) for w in rule.when if w.name == arg
-        ),
-    )
+    whens = [(i, when) for i, rule in enumerate(tool.step_ups) for when in rule.when]
+    return Side(tool.args.get(arg), tuple([(i, w) for i, w in whens if w.name == arg]))
 
 
 def _broker(old: Tool, new: Tool) -> Field:
@@ -296,20 +291,27 @@ def _broker(old: Tool, new: Tool) -> Field:
     names = [t.upstream.broker if t.upstream else "" for t in (old, new)]
 
     def having(configured: tuple[bool, ...]) -> Cell:
-        brokers = frozenset(n for n, yes in zip(names, configured, strict=True) if yes and n)
+        brokers = frozenset(filter(None, compress(names, configured)))
         point = {"brokers": brokers}
         text = ", ".join(sorted(brokers)) or "no broker"
-        return cell([free_if(not n or n in brokers) for n in names], "upstream", point, text)
+        statuses = [free_if(not name or name in brokers) for name in names]
+        return cell(statuses, "upstream", point, text)
 
-    return field("upstream", map(having, product((True, False), repeat=2)), {"upstream": names})
+    configurations = product((True, False), repeat=2)
+    return field("upstream", map(having, configurations), {"upstream": names})
 
 
 # --- order ------------------------------------------------------------------------------------
 def _sequence(old: Tool, new: Tool) -> Iterator[Field]:
     """For each required tool, how long ago it was last redeemed."""
     for required in dict.fromkeys(s.require for t in (old, new) for s in t.sequence):
-        orders = tuple([[s for s in t.sequence if s.require == required] for t in (old, new)])
-        values = Sequence.distinct([s for side in orders for s in side])
+        orders = tuple(
+            [
+                [order for order in tool.sequence if order.require == required]
+                for tool in (old, new)
+            ]
+        )
+        values = Sequence.distinct([order for side in orders for order in side])
         yield field_of(
             f"sequence.{required}",
             orders,
@@ -320,7 +322,11 @@ def _sequence(old: Tool, new: Tool) -> Iterator[Field]:
 
 
 # --- entities inside a text -------------------------------------------------------------------
-def _entities(arg: str, old: Rule | None, new: Rule | None) -> list[Field]:
+def _entities(
+    arg: str,
+    old: Rule | None,
+    new: Rule | None,
+) -> Fields:
     """An address, link or account inside a free text, and where it may come from."""
     if not old or not new or (old.entities is None and new.entities is None):
         return []  # an argument of one version only is decided by whether it is sent
@@ -343,10 +349,10 @@ def _entities(arg: str, old: Rule | None, new: Rule | None) -> list[Field]:
         )
 
     origins = ways([Rule(arg, 0, sources=rule.entities or ()) for rule in rules], ())
-    said = [
-        describe(rule, "entities") + (else_asked(rule) if rule.entities is not None else "")
-        for rule in rules
-    ]
+    said = []
+    for rule in rules:
+        unknown = "" if rule.entities is None else else_asked(rule)
+        said.append(describe(rule, "entities") + unknown)
     return [field(name, map(inside, [None, *origins]), {name: said})]
 
 

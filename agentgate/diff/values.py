@@ -26,15 +26,17 @@ from agentgate.values.expression import (
     literal,
 )
 from agentgate.values.patterns import MAX_VALUE
+from agentgate.values.value_class import Names
 from agentgate.workflow.rule import Rule
 
+Rules = Sequence[Rule]
 _LIMIT = Decimal(10) ** MAX_DIGITS
 _HUGE = "\U0001d54f"  # four bytes each: over a pattern's size in few characters
 _MANY = 0x4E00  # thousands of letters in normal form follow
 
 
 def representatives(
-    kind: str, rules: Sequence[Rule], whens: Sequence[Rule] = (), budget: Budget | None = None
+    kind: str, rules: Rules, whens: Rules = (), budget: Budget | None = None
 ) -> list[Key]:
     """Values of a type that represent all of them under these rules and conditions; readable
     ones first.
@@ -54,7 +56,7 @@ def representatives(
 
 
 # --- numbers ----------------------------------------------------------------------------------
-def _numbers(kind: str, rules: Sequence[Rule]) -> Iterable[Decimal]:
+def _numbers(kind: str, rules: Rules) -> Iterable[Decimal]:
     ordered = sorted(
         {point for rule in rules for operator in rule.operators for point in operator.points}
     )
@@ -97,15 +99,10 @@ def plain(number: Decimal) -> str:
 
 def _caps(rules: Iterable[Rule]) -> set[int]:
     """The lengths at which the rules distinguish texts."""
-    return {
-        operator.length
-        for rule in rules
-        for operator in rule.operators
-        if operator.length is not None
-    }
+    return {operator.length for rule in rules for operator in rule.operators if operator.length}
 
 
-def _structures(rules: Sequence[Rule]) -> Iterable[str]:
+def _structures(rules: Rules) -> Iterable[str]:
     """JSON values of each length that the rules distinguish, as canonical text. Raises
     Unreadable: a rule is about more than length.
     """
@@ -114,15 +111,14 @@ def _structures(rules: Sequence[Rule]) -> Iterable[str]:
     ):
         raise Unreadable("json")
     caps = _caps(rules)
-    for length in dict.fromkeys((4, *sorted({*caps, *(n + 1 for n in caps)}))):
+    lengths = sorted({*caps, *(cap + 1 for cap in caps)})
+    for length in dict.fromkeys((4, *lengths)):
         if length >= len("[]"):
             yield f'["{"x" * (length - 4)}"]' if length >= 4 else "[1]" if length == 3 else "[]"
 
 
 # --- text -------------------------------------------------------------------------------------
-def _texts(
-    kind: str, rules: Sequence[Rule], whens: Sequence[Rule], budget: Budget
-) -> list[Key]:
+def _texts(kind: str, rules: Rules, whens: Rules, budget: Budget) -> list[Key]:
     every = (*rules, *whens)
     constants = [
         v
@@ -141,7 +137,7 @@ def _texts(
         own: dict[object, Expression] = {
             operator.language: forms.language(*operator.language)
             for operator in rule.operators
-            if operator.language is not None
+            if operator.language
         }
         own |= {cap: Repeat(Chars(ALL), 0, cap) for cap in _caps([rule]) if cap <= MAX_VALUE}
         expressions.update(own)
@@ -165,7 +161,11 @@ def _texts(
     return [*pieces, *known]
 
 
-def _plain_texts(kind: str, caps: list[int], known: dict[str, None]) -> list[Key]:
+def _plain_texts(
+    kind: str,
+    caps: list[int],
+    known: dict[str, None],
+) -> list[Key]:
     """A text of each length class that is no constant; without caps, any one."""
     if caps:
         # more letters than constants: one is always left
@@ -177,20 +177,22 @@ def _plain_texts(kind: str, caps: list[int], known: dict[str, None]) -> list[Key
     sample = forms.SAMPLES[kind]
     if sample not in known:
         return [sample]
-    other = Language([forms.form(kind), _one_of(tuple(known))], forms.alphabet(kind)).texts(
-        lambda v: v[0] and not v[1]
-    )
+    expressions = [forms.form(kind), _one_of(tuple(known))]
+    language = Language(expressions, forms.alphabet(kind))
+    other = language.texts(lambda v: v[0] and not v[1])
     return [] if other is None else [other]
 
 
-def _one_of(texts: tuple[str, ...]) -> Expression:
-    return Either(tuple(literal(t) for t in texts)) if texts else Not(ANYTHING)
+def _one_of(texts: Names) -> Expression:
+    if not texts:
+        return Not(ANYTHING)
+    return Either(tuple([literal(text) for text in texts]))
 
 
 def _pieces(
     kind: str,
     expressions: list[Expression],
-    known: tuple[str, ...],
+    known: Names,
     groups: list[tuple[int, ...]],
     budget: Budget,
 ) -> list[Key]:

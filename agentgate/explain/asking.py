@@ -15,19 +15,20 @@ from typing import Any
 
 from agentgate.decision.answer import Eligible, RequiredHold, Reservation
 from agentgate.decision.case import Case
-from agentgate.decision.limits import SCALE
-from agentgate.decision.question import By, Question, ShownArgument, ShownRule
+from agentgate.decision.checks import SCALE
+from agentgate.decision.hold import By, Question, ShownArgument, ShownRule
 from agentgate.explain.evidence import MASKED, Evidence, Origin
-from agentgate.explain.listing import when_of
 from agentgate.language.turn import Turn
 from agentgate.values.canonical import canonical
 from agentgate.values.refusal import NOT_SHOWN, Failure, Reason, place, without_values
+from agentgate.values.request import OWN, PASTED
 from agentgate.values.times import duration
-from agentgate.values.turns import OWN, PASTED
+from agentgate.values.value_class import Names, Values
 from agentgate.values.visible import visible
-from agentgate.workflow.model import ANY, PLACEHOLDER, StepUpRule, Tool
-from agentgate.workflow.nested import emptied, flat
+from agentgate.workflow.model import ANY, PLACEHOLDER, StepUpRule, Tool, emptied, flat
 from agentgate.workflow.rule import CONFIRMED, REMEMBERED, Rule
+
+Wording = tuple[str, By]
 
 # characters that are shown of a value, of a turn, of an origin
 MAX_VALUE = 2000
@@ -36,7 +37,7 @@ MAX_ORIGIN = 300
 MAX_SAID = 5  # turns, the newest
 _WORD = re.compile(r"[\w@.,:/+-]{1,80}", re.ASCII)
 # origins that name no call: in words, and who wrote the value
-_ALONE: Mapping[str, tuple[str, By]] = {
+_ALONE: Mapping[str, Wording] = {
     "user": ("the user's own id", "user"),
     CONFIRMED.kind: ("confirmed by the user before", "user"),
     REMEMBERED.kind: ("confirmed by the user in an earlier run", "user"),
@@ -64,7 +65,7 @@ def _cut(text: str, shown: str) -> str:
     )
 
 
-def shown_names(required: Iterable[RequiredHold], names: Iterable[str]) -> tuple[str, ...]:
+def shown_names(required: Iterable[RequiredHold], names: Iterable[str]) -> Names:
     """The arguments that the rules show, in their order."""
     every = tuple(names)
     return tuple(dict.fromkeys(name for hold in required for name in (hold.rule.show or every)))
@@ -94,7 +95,7 @@ def question_of(
     workflow = case.workflow
     required = answer.holds
     tool = workflow.tools[call.tool]
-    evidence = Evidence(workflow, case.run, case.values, case.earlier)
+    evidence = Evidence(case)
     args = flat(tool, call.args)
     show = shown_names(required, tool.args)
     given = {
@@ -122,7 +123,7 @@ def question_of(
         tool=tool.name,
         effect=tool.effect,
         arguments=tuple(arguments),
-        requester=visible(user.id, MAX_ORIGIN) if user is not None else "",
+        requester=visible(user.id, MAX_ORIGIN) if user else "",
         agent=visible(agent.id, MAX_ORIGIN),
         via=tuple(visible(broker, MAX_ORIGIN) for broker in agent.via),
         rules=tuple(_shown_rule(case, hold, evidence, readable) for hold in required),
@@ -160,9 +161,9 @@ def _shown_rule(
 def _endorsed(
     case: Case,
     required: tuple[RequiredHold, ...],
-    given: Mapping[str, Any],
+    given: Values,
     show: frozenset[str],
-) -> tuple[str, ...]:
+) -> Names:
     """The arguments that the question shows as open, each one whole value, and whose rule takes
     what the user confirmed.
     """
@@ -174,7 +175,7 @@ def _endorsed(
     return named_by_yes(required, names)
 
 
-def named_by_yes(required: tuple[RequiredHold, ...], names: Iterable[str]) -> tuple[str, ...]:
+def named_by_yes(required: tuple[RequiredHold, ...], names: Iterable[str]) -> Names:
     """Those of these arguments that a yes names: the user's own names all, a group's what each
     of its rules `endorses`.
     """
@@ -188,7 +189,7 @@ def endorsable(case: Case) -> list[str]:
     """The arguments that are open, each one whole value, and whose rule takes what the user
     confirmed.
     """
-    open_ = () if case.traced is None else case.traced.unknown
+    open_ = case.traced.unknown if case.traced else ()
     return [
         name
         for name in open_
@@ -197,7 +198,7 @@ def endorsable(case: Case) -> list[str]:
     ]
 
 
-def _act(tool: Tool, shown: Mapping[str, str]) -> tuple[str, ...]:
+def _act(tool: Tool, shown: Mapping[str, str]) -> Names:
     """The call in a sentence: text and values by turns."""
     text = tool.title or f"{tool.name}{':' if shown else ''}" + ",".join(
         f" {name} {{{name}}}" for name in shown
@@ -219,7 +220,7 @@ def _used(tool: Tool, reservation: Reservation, used: int) -> str:
         if limit.tool == ANY
         else f"calls of {limit.tool}"
     )
-    window = "" if limit.every is None else f" in {duration(limit.every)}"
+    window = f" in {duration(limit.every)}" if limit.every else ""
     numbers = (used, reservation.amount, limit.maximum)
     taken, takes, most = (
         f"{number / SCALE:g}" if limit.argument else str(number) for number in numbers
@@ -245,7 +246,7 @@ def _because(evidence: Evidence, show: frozenset[str], rule: StepUpRule, why: Fa
         told = f"{why.got if name in show else 'what'} stands in {name}, and the user did not name it"
     elif reason is Reason.STEP_UP and when is not None and when.origin is None:
         told = (
-            when_of(when)
+            when.condition
             if name in show
             else f"it asks about some values of {name}, which are not shown"
         )
@@ -260,7 +261,7 @@ def _because(evidence: Evidence, show: frozenset[str], rule: StepUpRule, why: Fa
     return visible(told, MAX_VALUE)
 
 
-def said(turns: Iterable[Turn]) -> tuple[str, ...]:
+def said(turns: Iterable[Turn]) -> Names:
     """The user's own words in their newest turns."""
     return tuple(_own(turn) for turn in tuple(turns)[-MAX_SAID:])
 
@@ -281,7 +282,7 @@ def _own(turn: Turn) -> str:
     return visible(text, MAX_WORDS)
 
 
-def _origin(case: Case, name: str, origins: tuple[Origin, ...]) -> tuple[str, By]:
+def _origin(case: Case, name: str, origins: tuple[Origin, ...]) -> Wording:
     """Where an argument came from, in words, and who wrote it: of a list's elements, the one
     that is trusted least.
     """
@@ -294,7 +295,7 @@ def _origin(case: Case, name: str, origins: tuple[Origin, ...]) -> tuple[str, By
     return visible(words, MAX_ORIGIN), next(by for by in order if by in {by for _, by in told})
 
 
-def _in_words(case: Case, origin: Origin, *, ruled: bool) -> tuple[str, By]:
+def _in_words(case: Case, origin: Origin, *, ruled: bool) -> Wording:
     if origin.source == "unknown" or not origin.allowed:
         return (
             ("of unknown origin: nothing that counts explains it", "unknown")

@@ -9,24 +9,30 @@ others; a value without one is shown where else it occurs, with why that does no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 from agentgate.decision.case import Case
-from agentgate.decision.origins.earlier_calls import Answer, Earlier
-from agentgate.decision.origins.kinds import KINDS, kind_of, of_call
+from agentgate.decision.origins.earlier_calls import Answer
+from agentgate.decision.origins.kinds import (
+    KINDS,
+    Value,
+    element,
+    from_user,
+    kind_of,
+    of_call,
+    sources_of,
+)
 from agentgate.decision.origins.labels import asked_by_user, described
-from agentgate.decision.origins.tracing import MAX_RECORDED
-from agentgate.decision.origins.value import Value, element, from_user, sources_of
 from agentgate.language.calculation import MAX_FACTORS, MAX_NUMBERS
 from agentgate.language.prompt import Entity, Prompt
 from agentgate.language.wording import said
 from agentgate.values.entities import Key, normal
-from agentgate.values.request import RunState
 from agentgate.values.value_class import value_class
-from agentgate.workflow.model import Workflow
-from agentgate.workflow.page_size import short
+from agentgate.workflow.model import Workflow, short
 from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, REMEMBERED, Source
+
+Place = tuple[Answer, int]
 
 MASKED = "(masked)"
 _UNNAMED = (
@@ -111,13 +117,11 @@ def secret(workflow: Workflow, source: Source) -> bool:
 class Evidence:
     """The origins of one call's values, for a run as it was decided on."""
 
-    def __init__(
-        self, workflow: Workflow, run: RunState, values: Mapping[str, Value], earlier: Earlier
-    ) -> None:
-        self._workflow = workflow
-        self._run = run
-        self._values = values
-        self._earlier = earlier
+    def __init__(self, case: Case) -> None:
+        workflow = self._workflow = case.workflow
+        run = self._run = case.run
+        self._values = case.values
+        self._earlier = case.earlier
         self._declared = tuple(self._places_of(workflow))
         labelled = [
             (tool.name, fact)
@@ -141,18 +145,18 @@ class Evidence:
         value = self._values.get(name)
         return () if value is None else tuple(self._of(value, key) for key in value.keys)
 
-    def places(self, tool: str) -> list[tuple[Answer, int]]:
+    def places(self, tool: str) -> list[Place]:
         """The calls of a tool and their rows (from 0), the ones the other arguments share
         first.
         """
         return self._places.get(tool, [])
 
-    def _ordered(self, tool: str) -> list[tuple[Answer, int]]:
+    def _ordered(self, tool: str) -> list[Place]:
         """`places`, of which the one that most arguments of this call can come from is the
         first, the newest of equals.
         """
 
-        def shared(place: tuple[Answer, int]) -> int:
+        def shared(place: Place) -> int:
             call, index = place
             of = [
                 (v, [s for s in v.rule.sources if s.tool == tool])
@@ -176,9 +180,7 @@ class Evidence:
     def _of(self, value: Value, key: Key) -> Origin:
         rule = value.rule
         shown = self._shown(value, key)
-        sources = (
-            rule.sources if self._run.prompt is None else sources_of(value, self._run.prompt)
-        )
+        sources = sources_of(value, self._run.prompt) if self._run.prompt else rule.sources
         for origin in filter(None, (self._at(value, key, source) for source in sources)):
             return origin
         if MODEL in rule.sources:
@@ -189,7 +191,7 @@ class Evidence:
     def _elsewhere(self, value: Value, key: Key, allowed: bool) -> Iterator[Origin]:  # noqa: FBT001 - private
         for source in (PROMPT, *self._declared):
             origin = self._at(value, key, source, allowed=allowed)
-            if origin is not None:
+            if origin:
                 yield replace(
                     origin,
                     why="the user named another one"
@@ -198,14 +200,14 @@ class Evidence:
                 )
         for source, asked in self._aside:
             origin = self._at(value, key, source, allowed=allowed)
-            if origin is not None:
+            if origin:
                 why = f"counts only where {asked}{self._full(source.tool, origin)}"
                 yield replace(origin, source=f"{source.tool}.{source.field}", why=why)
         for source in self._declared:
             yield from self._unnamed(value, key, source)
         if (
             COMPUTED in value.rule.sources
-            and self._run.prompt is not None
+            and self._run.prompt
             and self._earlier.too_many_numbers(value, value.rule.sources)
         ):
             why = (
@@ -237,9 +239,9 @@ class Evidence:
             if kind_of(source).row_fact
             else None
         )
-        for call in self._earlier.of(source.tool) if fact is not None and fact.named else ():
+        for call in self._earlier.of(source.tool) if fact and fact.named else ():
             for number, row in enumerate(call.facts if not call.named else (), 1):
-                if fact is not None and normal(fact.type, row.get(fact.name)) == key:
+                if fact and normal(fact.type, row.get(fact.name)) == key:
                     shown = (
                         MASKED if secret(self._workflow, source) else self._shown(value, key)
                     )
@@ -260,7 +262,7 @@ class Evidence:
     ) -> Origin | None:
         # of which there is more to say than that it holds
         special = {PROMPT: self._said, COMPUTED: self._computed}.get(source)
-        if special is not None:
+        if special:
             return special(value, key, allowed)
         kind = kind_of(source)
         if kind.alone:
@@ -281,7 +283,7 @@ class Evidence:
 
     def _computed(self, value: Value, key: Key, allowed: bool) -> Origin | None:  # noqa: FBT001 - private
         """The calculation, masked where a number of it is."""
-        if self._run.prompt is None:
+        if not self._run.prompt:
             return None
         sources = sources_of(value, self._run.prompt)
         how = self._earlier.calculated(value, key, sources)
@@ -296,7 +298,7 @@ class Evidence:
     def _said(self, value: Value, key: Key, allowed: bool) -> Origin | None:  # noqa: FBT001 - private
         """The user's words that name the value, or that a text repeats."""
         prompt: Prompt | None = self._run.prompt
-        if prompt is None:
+        if not prompt:
             return None
         words = prompt.words(value.rule.said_as, key, value.currency)
         turn = 0
@@ -307,7 +309,7 @@ class Evidence:
                 if value.rule.type == "text" and from_user(value, key, prompt)
                 else None
             )
-            if repeated is None:
+            if not repeated:
                 return None
             turn = repeated.turn + 1
             start = repeated.start
@@ -351,31 +353,3 @@ def _entity(prompt: Prompt, value: Value, key: Key, words: str) -> Entity | None
         )
     ]
     return fit[0] if fit else None
-
-
-def origin_names(case: Case) -> dict[str, str]:
-    """The origin of each argument, short, for a decision's record: ``prompt``, ``model``,
-    ``unknown`` or ``tool.field call``.
-
-    What the decision found is taken as found; only of a value that it asked nothing of, or
-    found nothing for, is an origin looked for here. The different origins of a list's elements
-    are joined by a comma. Each is one that the rule allows, or ``unknown``.
-    """
-    traced = case.traced
-    return {
-        name: (traced.recorded(name) if traced is not None else "")
-        or ", ".join(
-            dict.fromkeys([_name(value, key, case) for key in value.keys[:MAX_RECORDED]])
-        )
-        for name, value in case.values.items()
-        if value.rule.sources and value.keys
-    }
-
-
-def _name(value: Value, key: Key, case: Case) -> str:
-    sources = sources_of(value, case.run.prompt)
-    names = (
-        kind_of(source).explains(source, value, key, sources, case.earlier)
-        for source in sources
-    )
-    return next(filter(None, names), str(MODEL) if MODEL in sources else "unknown")

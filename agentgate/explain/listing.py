@@ -15,11 +15,10 @@ from typing import Literal
 
 from agentgate.values.entities import written
 from agentgate.values.refusal import Failure, Reason
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import Names, value_class
 from agentgate.workflow.clauses.clause import WorkflowClause
-from agentgate.workflow.clauses.sequence import Sequence
 from agentgate.workflow.clauses.table import clauses_of
-from agentgate.workflow.model import ANY, NONE, Limit, StepUpRule, Tool, Workflow
+from agentgate.workflow.model import ANY, NONE, Limit, Sequence, StepUpRule, Tool, Workflow
 from agentgate.workflow.rule import Rule
 
 About = Literal[
@@ -63,6 +62,9 @@ class Condition:
         return f"{self.field} {self.word}"
 
 
+Conditions = Iterator[Condition]
+
+
 def matching(failure: Failure, listed: tuple[Condition, ...]) -> tuple[Condition, ...]:
     """The condition that a failure is of, by the key it carries or else by its field; none
     where no rule of the workflow says it.
@@ -93,7 +95,7 @@ def conditions(workflow: Workflow, tool: Tool | None) -> tuple[Condition, ...]:
             Reason.TOOL_UNKNOWN,
         )
     )
-    if tool is not None:
+    if tool:
         arguments = chain.from_iterable(map(_argument, tool.args.values()))
         listed += [*_tool(tool), *arguments, *_together(tool), *_call(workflow, tool)]
     return tuple(listed)
@@ -120,7 +122,7 @@ _VERSION = (
 
 
 # --- the run and who it is for ----------------------------------------------------------------
-def _run(workflow: Workflow) -> Iterator[Condition]:
+def _run(workflow: Workflow) -> Conditions:
     opened = (
         Reason.RUN_CLOSED,
         Reason.TOO_MANY_DENIALS,
@@ -148,7 +150,7 @@ def _run(workflow: Workflow) -> Iterator[Condition]:
     )
 
 
-def _clauses(workflow: Workflow) -> Iterator[Condition]:
+def _clauses(workflow: Workflow) -> Conditions:
     for clause in clauses_of(workflow):
         after = frozenset([f"{clause.after.field} {clause.after.key}"] if clause.after else ())
         about: About = "where" if clause.block == "conditions" else "who"
@@ -167,13 +169,13 @@ def _clauses(workflow: Workflow) -> Iterator[Condition]:
 
 
 # --- the tool and its arguments ---------------------------------------------------------------
-def _tool(tool: Tool) -> Iterator[Condition]:
+def _tool(tool: Tool) -> Conditions:
     if tool.definition:
         field = f"tools.{tool.name}.definition"
         yield _of(
             "tool", field, "definition", tool.definition, tool.line, Reason.TOOL_DEFINITION
         )
-    if tool.upstream is not None:
+    if tool.upstream:
         expected = f"broker {tool.upstream.broker}, configured"
         yield _of(
             "tool",
@@ -208,17 +210,17 @@ def _of_rule(
     )
 
 
-def _argument(rule: Rule) -> Iterator[Condition]:
+def _argument(rule: Rule) -> Conditions:
     field = f"args.{rule.name}"
     one = partial(_of_rule, rule)
     if not rule.optional:
         yield one("argument", "required", "a value", Reason.ARGUMENT_MISSING)
     missing = frozenset({f"{field} required"})
-    form = written(rule.type) if rule.max_items is None else f"a list of {rule.type}"
+    form = f"a list of {rule.type}" if rule.max_items else written(rule.type)
     yield one("argument", "type", form, Reason.ARGUMENT_FORM, after=missing)
     before = formed = missing | {f"{field} type"}
     stated = [(operator.key, operator.expected) for operator in rule.operators]
-    if rule.max_items is not None:
+    if rule.max_items:
         stated.insert(0, ("max_items", f"at most {rule.max_items} elements"))
     for word, expected in stated:
         # the first that fails is the one reported
@@ -241,7 +243,7 @@ def _argument(rule: Rule) -> Iterator[Condition]:
             Reason.ROLE,
             after=formed,
         )
-    if rule.at_most is not None:
+    if rule.at_most:
         yield one(
             "origin",
             "at_most",
@@ -267,7 +269,7 @@ def _argument(rule: Rule) -> Iterator[Condition]:
         )
 
 
-def _together(tool: Tool) -> Iterator[Condition]:
+def _together(tool: Tool) -> Conditions:
     """One call, one source: not checked until every reference can be met by itself."""
     if not tool.sequence and not any(
         rule.references and not rule.any_call for rule in tool.args.values()
@@ -290,7 +292,7 @@ def _together(tool: Tool) -> Iterator[Condition]:
 
 
 # --- what was asked, in what order, how much, who must look -----------------------------------
-def _call(workflow: Workflow, tool: Tool) -> Iterator[Condition]:
+def _call(workflow: Workflow, tool: Tool) -> Conditions:
     if ANY not in tool.needs and (NONE not in tool.needs or workflow.intents):
         yield _of(
             "intent",
@@ -335,14 +337,14 @@ def _call(workflow: Workflow, tool: Tool) -> Iterator[Condition]:
     yield _of("store", "call", "once", "a call that did not run yet, or may run again", 0, *ran)
 
 
-def _step_ups(tool: Tool) -> Iterator[Condition]:
+def _step_ups(tool: Tool) -> Conditions:
     """Who must look, and that they did."""
     for rule in tool.step_ups:
         open_ = [
             {"intent": "an unclear intent", "origin": "an unknown origin"}[kind]
             for kind in rule.left_open
         ]
-        when = " and ".join([*open_, *map(when_of, rule.when)]) or "every call"
+        when = " and ".join([*open_, *[each.condition for each in rule.when]]) or "every call"
         expected = f"{when}: a yes of {rule.whom}" + (
             ", not the requester" if rule.exclude else ""
         )
@@ -367,20 +369,8 @@ def _step_ups(tool: Tool) -> Iterator[Condition]:
         )
 
 
-def needs_of(condition: Condition, tool: Tool | None) -> tuple[str, ...]:
+def needs_of(condition: Condition, tool: Tool | None) -> Names:
     """The intents that a condition of a tool, or of one of its arguments, wants."""
     return (
-        condition.rule.needs
-        if isinstance(condition.rule, Rule)
-        else tool.needs
-        if tool is not None
-        else ()
+        condition.rule.needs if isinstance(condition.rule, Rule) else tool.needs if tool else ()
     )
-
-
-def when_of(rule: Rule) -> str:
-    """A condition of a step-up in words."""
-    said = [operator.expected for operator in rule.operators]
-    if rule.origin is not None:
-        said.append("from " + " or ".join(map(str, rule.origin)))
-    return f"{rule.name} {', '.join(said)}"

@@ -14,15 +14,15 @@ import time
 
 from agentgate.errors import TokenRefused
 from agentgate.gate.core import Core
-from agentgate.shell.step import Flow, Record
+from agentgate.shell.step import Flow, Record, date_event
 from agentgate.stores import ops
 from agentgate.token.dpop import LEEWAY, signed_by_shown_key
 from agentgate.token.jws import b64url, compact
 from agentgate.token.signing import SigningKey
 from agentgate.values.canonical import canonical
-from agentgate.values.identities import name_of, person
 from agentgate.values.refusal import Failure, Reason, RunRefused
-from agentgate.values.request import User
+from agentgate.values.request import User, name_of, person
+from agentgate.values.value_class import Json
 
 STATEMENT = "agentgate-key-rotation+jwt"
 MAX_AGE = 600  # seconds
@@ -44,14 +44,9 @@ def statement(
     old: SigningKey, new: str, *, gate: str, tenant: str, account: str, now: float
 ) -> str:
     """A rotation statement; `new`: RFC 7638 thumbprint of the new key, `now`: POSIX seconds."""
-    public = {
-        name: value
-        for name, value in old.public_jwk().items()
-        if name in {"kty", "crv", "x", "y"}
-    }
-    header = canonical({"typ": STATEMENT, "alg": old.alg, "jwk": public})
+    header = canonical({"typ": STATEMENT, "alg": old.alg, "jwk": old.public})
     said = {"aud": gate, "tenant": tenant, "account": account, "key": new, "iat": int(now)}
-    return compact(b64url(header), canonical(said), old.sign)
+    return compact(b64url(header), b64url(canonical(said)), old.sign)
 
 
 def _refused(got: str, expected: str) -> RunRefused:
@@ -129,7 +124,7 @@ def release(
         )
     if (yield ops.revoked(tenant, by.id, int(time.time() * 1000))):
         raise _refused(f"{by.id}, who is revoked", "a person who is not revoked")
-    why: dict[str, object] = {"by": {"user": by.id, "identity": by.identity}, "reason": reason}
+    why: Json = {"by": {"user": by.id, "identity": by.identity}, "reason": reason}
     return (yield from _changed(core, tenant, account, key, why, issuer=issuer))
 
 
@@ -138,7 +133,7 @@ def _changed(
     tenant: str,
     account: str,
     key: str,
-    why: dict[str, object],
+    why: Json,
     *,
     issuer: str,
     old: str = "",
@@ -149,17 +144,10 @@ def _changed(
         tenant, name_of(account, issuer), key, old=old, signed_ms=signed_ms, history=seen
     )
     told = {"tenant": tenant, "account": account, "issuer": issuer, "key": key, **why}
-    yield Record({"type": "key_change", "time": round(time.time(), 6), **told})
+    yield Record(date_event("key_change", **told))
     answer = yield op
     if answer.kind != "ok":
         raise _refused(*_WHY[answer.kind])
     core.history.see(tenant, seen, answer.history)
-    yield Record(
-        {
-            "type": "key_changed",
-            "time": round(time.time(), 6),
-            **told,
-            **core.history.note(answer.history),
-        }
-    )
+    yield Record(date_event("key_changed", **told, **core.history.note(answer.history)))
     return account

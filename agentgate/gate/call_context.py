@@ -1,8 +1,8 @@
 """The surroundings of one call, from sources that are not the caller: where it came from, what
 data it touches, which environment it is in.
 
-Rules: they are the call's, not the gate's. One protocol per source; a source that is absent,
-fails or does not know answers None, and a workflow that asks refuses.
+Rules: they are the call's, not the gate's. A source that is absent, fails or does not know
+answers None, and a workflow that asks refuses.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
@@ -20,8 +20,7 @@ from agentgate.errors import CanonicalError, ConfigError
 from agentgate.identity.connection import Connection
 from agentgate.token.regular_file import read_text
 from agentgate.values.patterns import Glob
-from agentgate.values.request import Agent
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import Values, value_class
 
 _log = structlog.get_logger("agentgate.gate.call_context")
 
@@ -31,35 +30,29 @@ class DataClasses(Protocol):
     meanwhile.
     """
 
-    def __call__(self, tool: str, args: Mapping[str, Any]) -> str | None:
+    def __call__(self, tool: str, args: Values) -> str | None:
         """The class of the data that a call touches, by the data set it names; None:
         unknown.
         """
 
 
-class Networks(Protocol):
-    """Where calls come from."""
-
-    def __call__(self, connection: Connection | None) -> str | None:
-        """The caller's address, or the name of a zone; None: unknown."""
-
-
-class Environments(Protocol):
-    """Which environment a call is in."""
-
-    def __call__(self, agent: Agent) -> str | None:
-        """The environment, of the deployment or of the agent's job; None: unknown."""
-
-
 @value_class
 class Sources:
-    """What fills `Surroundings` for each call. `data_class` None: there is no catalogue."""
+    """What fills `Surroundings` for each call.
 
-    environment: Environments
-    network: Networks
+    Attributes:
+        environment: the deployment's, which counts where the issuer of the agent's job names
+            none; None: unknown.
+        network: the address, or the name of a zone, that a connection comes from; None:
+            unknown.
+        data_class: None: there is no catalogue.
+    """
+
+    environment: str | None
+    network: Callable[[Connection], str | None]
     data_class: DataClasses | None = None
 
-    def class_of(self, tool: str, args: Mapping[str, Any]) -> str | None:
+    def class_of(self, tool: str, args: Values) -> str | None:
         """The data class of a call; a catalogue that fails knows nothing."""
         if self.data_class is None:
             return None
@@ -69,13 +62,6 @@ class Sources:
             _log.warning("data_class_unknown", tool=tool, error=type(error).__name__)
             return None
         return answer if type(answer) is str and answer else None
-
-
-def environment_of(deployment: str | None) -> Environments:
-    """The environment of the job, where its issuer's settings name one; else of the
-    deployment.
-    """
-    return lambda agent: deployment if agent.environment is None else agent.environment or None
 
 
 class DataClassFile:
@@ -130,7 +116,7 @@ class DataClassFile:
             raise ConfigError("data_classes", ", ".join(map(str, read)) or "nothing", expected)
         return tables[0], tables[1]
 
-    def __call__(self, tool: str, args: Mapping[str, Any]) -> str | None:
+    def __call__(self, tool: str, args: Values) -> str | None:
         """See `DataClasses`.
 
         Raises:

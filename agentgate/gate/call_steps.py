@@ -10,12 +10,12 @@ from typing import Any
 from agentgate.decision.answer import Allow, Decision, Deny, StepUp
 from agentgate.errors import ConfigError, NotRecorded, Refusal, TokenRefused
 from agentgate.gate import flow
+from agentgate.gate.denial import log_refusal
 from agentgate.gate.holds.confirm import confirmed
-from agentgate.gate.refusal_log import log_refusal
 from agentgate.gate.view import View
 from agentgate.identity.connection import Connection
 from agentgate.redemption import outcome, steps
-from agentgate.redemption.upstream import Redemption
+from agentgate.redemption.credential import Redemption
 from agentgate.shell.step import Apart, Flow, Step
 from agentgate.token.dpop import DPoP
 from agentgate.token.mint import CallToken
@@ -72,7 +72,7 @@ def _decided(  # noqa: PLR0917 - as `authorize`
     taken = view.take(call, decision, state)
     if isinstance(taken, Deny):
         log_refusal(view, tool, named, taken)
-    if isinstance(taken, StepUp) and isinstance(call, Call):
+    if view.core.confirm and isinstance(taken, StepUp) and isinstance(call, Call):
         taken = yield from confirmed(
             view, call, taken, connection, self._bound, redeems=redeems
         )
@@ -171,7 +171,8 @@ def _verified(view: View, token: CallToken, tool: str, args: Args) -> Flow:
         raise TokenRefused(
             Refusal.TOOL, "tool", got, "a tool whose workflow says redeem: wrapper"
         )
-    trust = view.trust(rule)
+    core = view.core
+    trust = core.trust(rule.audience or core.issuer, (view.state.header.tenant,))
     headers = token.headers("POST", trust.audience)
     proof = (
         DPoP(headers["DPoP"], method="POST", url=trust.audience) if "DPoP" in headers else None

@@ -20,13 +20,12 @@ from agentgate.gate.state import header_bytes
 from agentgate.gate.turns import MAX_SAID, MAX_TURNS, refused_input, takes_back_in
 from agentgate.identity.proven import Proven
 from agentgate.language.turn import MAX_TURN
-from agentgate.shell.readers import apart
+from agentgate.shell.drive import apart
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical, digest
-from agentgate.values.identities import FORM, is_name
 from agentgate.values.refusal import Failure, Reason, RunRefused
-from agentgate.values.request import Agent, Header, RunState, User
+from agentgate.values.request import FORM, Agent, Header, RunState, User, is_name
 
 KEPT = 30 * 24 * 3600  # seconds after its end in which a run can be followed by another
 _SOON = 30  # seconds before its end in which the next turn begins another run
@@ -67,11 +66,24 @@ def name_run(
     )
 
 
+def keeping_of(header: Header) -> int:
+    """Seconds after its end in which a run can be followed by another; one of a thread: as long
+    as it lived.
+    """
+    if header.named_by_host:
+        return KEPT
+    return int(header.expires_at - header.opened_at) if header.conversation else 0
+
+
 def is_over(state: RunState) -> bool:
-    """Whether a run has ended, is about to, or has no room for what the user may say next."""
+    """Whether a run has ended, is about to, or has no room for what comes next."""
     header = state.header
     soon = min(_SOON, (header.expires_at - header.opened_at) / 10)
-    full = len(state.turns) >= MAX_TURNS or sum(map(len, state.turns)) > MAX_SAID - MAX_TURN
+    full = (
+        state.full
+        or len(state.turns) >= MAX_TURNS
+        or sum(map(len, state.turns)) > MAX_SAID - MAX_TURN
+    )
     return full or time.time() >= header.expires_at - soon
 
 
@@ -82,22 +94,13 @@ def check_open(state: RunState, workflow: str) -> None:
     header = state.header
     if state.closed:
         reason = Reason.TOO_MANY_DENIALS if state.denials_spent else Reason.RUN_CLOSED
-        raise RunRefused(
-            (Failure(reason, "conversation", "closed", "an open one, of another id"),),
-            header.id,
-        )
-    if header.workflow != workflow:
-        raise RunRefused(
-            (
-                Failure(
-                    Reason.INPUT,
-                    "workflow",
-                    workflow,
-                    f"the conversation's own, {header.workflow}",
-                ),
-            ),
-            header.id,
-        )
+        failure = Failure(reason, "conversation", "closed", "an open one, of another id")
+    elif header.workflow != workflow:
+        expected = f"the conversation's own, {header.workflow}"
+        failure = Failure(Reason.INPUT, "workflow", workflow, expected)
+    else:
+        return
+    raise RunRefused((failure,), header.id)
 
 
 def succeed(core: Core, known: RunState, header: Header, text: str, stored: str) -> Flow:
@@ -123,7 +126,7 @@ def succeed(core: Core, known: RunState, header: Header, text: str, stored: str)
     answer = yield ops.succeed_run(
         *(header.tenant, header.id, header_bytes(following), (*carried, stored)),
         revision=known.revision,
-        life_ms=int(header.expires_at - header.opened_at + KEPT) * 1000,
+        life_ms=int(header.expires_at - header.opened_at + keeping_of(header)) * 1000,
         takes_back=(yield from takes_back_in(core, known, text)),
         who=subjects_of(header),
     )

@@ -9,43 +9,39 @@ from collections.abc import Callable, Mapping
 from dataclasses import field
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from agentgate.decision.case import Case
 from agentgate.decision.checks import describe
+from agentgate.decision.origins.tracing import origin_names
 from agentgate.decision.versions import Versions
 from agentgate.errors import CanonicalError, NameRefused
-from agentgate.explain.evidence import origin_names
 from agentgate.explain.listing import AT_MINT, Condition, conditions, matching
 from agentgate.gate.call_context import Sources
 from agentgate.gate.holds.callback import Callback
 from agentgate.gate.holds.proof import Answerers
-from agentgate.gate.issued import Issued
 from agentgate.gate.notify import Notifier
 from agentgate.gate.observer import Observer
+from agentgate.gate.runs import InForce, Issued, States
 from agentgate.gate.state import Readings, missing, run_state
-from agentgate.gate.states import States
-from agentgate.gate.token_template import txn
-from agentgate.gate.versions import InForce
 from agentgate.identity.connection import Connection
 from agentgate.intents.deriver import Deriver
-from agentgate.redemption.trust import Trust, TrustedKeys
-from agentgate.redemption.upstream import UpstreamBroker
-from agentgate.shell.readers import apart
-from agentgate.shell.refusals import Refusals
+from agentgate.redemption.credential import UpstreamBroker
+from agentgate.redemption.steps import Trust, TrustedKeys
+from agentgate.shell.bound import Refusals
+from agentgate.shell.drive import apart
 from agentgate.shell.spans import Tracing
 from agentgate.shell.step import Flow, Outside, Record
 from agentgate.stores import ops
-from agentgate.stores.history import History
-from agentgate.token.keys import KeyRing
+from agentgate.stores._op import History
+from agentgate.token.mint import txn
+from agentgate.token.signing import KeyRing
 from agentgate.values.canonical import canonical
 from agentgate.values.entities import NUMERIC
-from agentgate.values.once import once
-from agentgate.values.refusal import Failure, Reason, RunRefused, told
+from agentgate.values.refusal import Failures, Reason, RunRefused, told
 from agentgate.values.request import Agent, Call, Header, RunState, Surroundings
-from agentgate.values.value_class import set_derived, value_class
-from agentgate.workflow.model import Tool, Workflow
-from agentgate.workflow.nested import root
+from agentgate.values.value_class import Json, Names, Values, set_derived, value_class
+from agentgate.workflow.model import Tool, Workflow, root
 from agentgate.workflow.rule import MODEL, PROMPT, USER, Rule
 
 if TYPE_CHECKING:
@@ -119,11 +115,11 @@ class Core:
     known_brokers: frozenset[str] = field(init=False)
     held_brokers: Mapping[str, UpstreamBroker] = field(init=False)
     shared_runs: bool = False
-    seal: Callable[[Mapping[str, Any]], str] | None = None
+    seal: Callable[[Values], str] | None = None
     issued: Issued = field(default_factory=Issued, init=False)
     observer: Observer = field(default_factory=Observer, init=False)
     unproven: Refusals = field(default_factory=Refusals, init=False)
-    forms: dict[tuple[str, ...], ToolForm] = field(default_factory=dict, init=False)
+    forms: dict[Names, ToolForm] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         set_derived(
@@ -166,7 +162,10 @@ class Core:
         data_class: str | None = None,
     ) -> Surroundings:
         """The decision time and what is known of a call's surroundings; read once per call."""
-        environment = None if agent is None else self.sources.environment(agent)
+        environment = None
+        if agent is not None:
+            own = agent.environment
+            environment = self.sources.environment if own is None else own or None
         return Surroundings(
             now=self.clock(),
             environment=environment,
@@ -175,7 +174,7 @@ class Core:
             brokers=self.known_brokers,
         )
 
-    def trust(self, audience: str, tenants: tuple[str, ...]) -> Trust:
+    def trust(self, audience: str, tenants: Names) -> Trust:
         """What this gate itself believes where it redeems tokens of its own."""
         return Trust(
             keys=self.trusted,
@@ -191,13 +190,12 @@ class Core:
 NOTHING: Mapping[str, object] = {}
 
 
-def stamp(
-    kind: str, header: Header, known: Mapping[str, object] = NOTHING, /, **more: object
-) -> Record:
+def stamp(kind: str, header: Header, known: Values = NOTHING, /, **more: object) -> Record:
     """An audit record with who, where and which workflow, and what is `known`; never a prompt,
     a token or a raw argument.
     """
-    body = {**known, "type": kind, "time": round(time.time(), 6), **_who(header), **more}
+    who = header.memo.get("who") or header.memo.setdefault("who", _who(header))
+    body = {**known, "type": kind, "time": round(time.time(), 6), **who, **more}
     return Record(body, refusal=bool(more.get("reasons")))  # or a hold
 
 
@@ -211,33 +209,19 @@ def subjects_of(header: Header, tool: str = "") -> ops.Subjects:
     )
 
 
-def refuse_run(header: Header, refused: tuple[Failure, ...]) -> Flow:
+def refuse_run(header: Header, refused: Failures) -> Flow:
     """Put it on record that a run is refused, and why. Raises RunRefused with these reasons."""
     yield stamp("run_refused", header, reasons=reasons_of(refused))
     raise RunRefused(refused, header.id)
 
 
-@once
-def _who(header: Header) -> dict[str, object]:
-    """What every record of a run says of it."""
-    return {
-        "tenant": header.tenant,
-        "run": header.id,
-        "workflow": {"id": header.workflow, "version": header.version, "digest": header.digest},
-        "user": header.user.id if header.user else None,
-        "agent": header.agent.id,
-        "identity": _identity(header),
-    }
-
-
-def _identity(header: Header) -> dict[str, object]:
-    """How user and agent are known, and what is between them."""
+def _who(header: Header) -> Json:
+    """What every record of a run says of it: how user and agent are known, and what is between
+    them.
+    """
     user = header.user
     agent = header.agent
-    known: dict[str, object] = {
-        "user": user.identity if user else None,
-        "agent": agent.identity,
-    }
+    known: Json = {"user": user.identity if user else None, "agent": agent.identity}
     if agent.via:
         known["via"] = agent.via
     if agent.posture is not None:
@@ -245,12 +229,17 @@ def _identity(header: Header) -> dict[str, object]:
             "image_signed_by": agent.posture.image_signed_by,
             "attested_at": agent.posture.attested_at.isoformat(),
         }
-    return known
+    return {
+        "tenant": header.tenant,
+        "run": header.id,
+        "workflow": {"id": header.workflow, "version": header.version, "digest": header.digest},
+        "user": user.id if user else None,
+        "agent": agent.id,
+        "identity": known,
+    }
 
 
-def decided(
-    answer: str, call: Call, header: Header, known: Mapping[str, object], **more: object
-) -> Record:
+def decided(answer: str, call: Call, header: Header, known: Values, **more: object) -> Record:
     """The audit record of a decision; `known`: what was `seen`."""
     of_call = {
         "tool": call.tool,
@@ -269,7 +258,8 @@ def surroundings(
     kind = None
     if [each for each in versions.each if each.conditions.data_class]:
         kind = yield Outside(lambda: core.sources.class_of(call.tool, call.args))
-    return lambda: core.around(header.agent, core.sources.network(connection), kind)
+    where = None if connection is None else core.sources.network(connection)
+    return lambda: core.around(header.agent, where, kind)
 
 
 def read(core: Core, tenant: str, run: str, known: RunState | None = None) -> Flow:
@@ -289,6 +279,11 @@ def read(core: Core, tenant: str, run: str, known: RunState | None = None) -> Fl
     return (yield from found(core, tenant, run, (yield op), known))
 
 
+def read_again(core: Core, known: RunState) -> Flow:
+    """What the store has now of a run that was read before. Raises as `read`."""
+    return read(core, known.header.tenant, known.header.id, known)
+
+
 def found(
     core: Core,
     tenant: str,
@@ -300,12 +295,10 @@ def found(
     if record is None:
         raise missing(tenant, run)
     try:
-        header = core.readings.header(record.header)
+        header, _ = core.readings.read_header(record, known)
     except (KeyError, TypeError, ValueError) as error:
         raise missing(tenant, run, "unreadable header") from error
     workflow = yield from core.in_force.own(header)
-    heard = known.turns if known is not None else ()
-    unread = record.turns[len(heard) :] if record.turns[: len(heard)] == heard else record.turns
     state = partial(
         run_state,
         tenant,
@@ -315,14 +308,14 @@ def found(
         readings=core.readings,
         known=known,
     )
-    return core.states.keep((yield from apart(sum(map(len, unread)), state)))
+    return core.states.keep((yield from apart(sum(map(len, record.turns)), state)))
 
 
 _MAX_REASONS = 50
 _MAX_WORDS = 300
 
 
-def reasons_of(failures: tuple[Failure, ...]) -> list[Mapping[str, str]]:
+def reasons_of(failures: Failures) -> list[Mapping[str, str]]:
     """What a record holds of failures, cut to what always fits it: a call must not keep its
     refusal off the record by its size.
     """
@@ -339,58 +332,48 @@ _SHOWN = 500  # bytes of an argument that a record holds as it is
 _ROOM = 64 << 10  # bytes of all that it holds in full, or sealed; each has the same share
 
 
-def seen(core: Core, versions: Versions, case: Case, made: str) -> dict[str, object]:
+def seen(core: Core, versions: Versions, case: Case, made: str, **named: object) -> Json:
     """What the record of a decision holds so that it can be explained later: how much of the
     run was known, when, and which values.
 
     Its fields are those of `agentgate.audit.schema`. `made`: the call's digest; empty: its
-    workflow does not have the tool.
+    workflow does not have the tool. `named`: what names it in all its records.
     """
     run = case.run
-    call = case.call
+    around = case.around
+    newer = versions.newer
     form = (
         ToolForm() if case.tool is None else form_of(core, versions, case.workflow, case.tool)
     )
-    known: dict[str, object] = {
-        "turns": len(run.turns),
-        "calls": len(run.calls),
-        "origins": origin_names(case),
-    }
-    around = case.around
-    where = {
-        "environment": around.environment,
-        "data_class": around.data_class,
-        "network": around.network,
-    }
+    args, hidden = _shown(form, case)
+    data = {name: canonical(value) for name, value in hidden.items()}
     more = {
         "doubts": len(run.doubts),
         "succession": run.header.succession,
-        "definition": call.definition,
-        **where,
+        "definition": case.call.definition,
+        "environment": around.environment,
+        "data_class": around.data_class,
+        "network": around.network,
+        "in_force": newer and {"version": newer.version, "digest": newer.digest},
+        "txn": made and txn(made),
+        "lengths": {name: len(value) for name, value in hidden.items() if type(value) is str},
+        "sealed": hidden
+        and core.seal
+        and core.seal({n: hidden[n] for n in data if len(data[n]) <= _ROOM // len(data)}),
     }
-    known |= {name: value for name, value in more.items() if value}
-    if versions.newer is not None:
-        known["in_force"] = {"version": versions.newer.version, "digest": versions.newer.digest}
-    if made:
-        known["txn"] = txn(made)
-    known["at"] = around.now.isoformat()
-    known["args"], hidden = _shown(form, case)
-    data = {name: canonical(value) for name, value in hidden.items()}
-    known["hidden"] = {
-        name: core.keys.masked(run.header.tenant, each) for name, each in data.items()
+    return {
+        "turns": len(run.turns),
+        "calls": len(run.calls),
+        "origins": origin_names(case),
+        "at": around.now.isoformat(),
+        "args": args,
+        "hidden": {
+            name: core.keys.masked(run.header.tenant, each) for name, each in data.items()
+        },
+        "met": _met(form, case),
+        **{name: value for name, value in more.items() if value},
+        **named,
     }
-    if lengths := {name: len(value) for name, value in hidden.items() if type(value) is str}:
-        known["lengths"] = lengths
-    if hidden and core.seal is not None:
-        known["sealed"] = core.seal(
-            {
-                name: hidden[name]
-                for name, each in data.items()
-                if len(each) <= _ROOM // len(data)
-            }
-        )
-    known["met"] = _met(form, case)
-    return known
 
 
 class ToolForm(NamedTuple):
@@ -404,7 +387,7 @@ class ToolForm(NamedTuple):
     """
 
     conditions: tuple[Condition, ...] = ()
-    keys: tuple[str, ...] = ()
+    keys: Names = ()
     args: tuple[tuple[str, tuple[Rule, ...], bool, int], ...] = ()
     alone: bool = False
 
@@ -453,7 +436,7 @@ def stands_alone(tool: Tool) -> bool:
     )
 
 
-def _met(form: ToolForm, case: Case) -> tuple[str, ...]:
+def _met(form: ToolForm, case: Case) -> Names:
     """The keys of the conditions that held, as far as they were checked."""
     failures = (*case.denied, *case.forced)
     if not failures:
@@ -468,10 +451,10 @@ def _met(form: ToolForm, case: Case) -> tuple[str, ...]:
     )
 
 
-def _shown(form: ToolForm, case: Case) -> tuple[dict[str, object], dict[str, object]]:
+def _shown(form: ToolForm, case: Case) -> tuple[Json, Json]:
     """The declared arguments that a record may hold as they are, and the others."""
-    args: dict[str, object] = {}
-    hidden: dict[str, object] = {}
+    args: Json = {}
+    hidden: Json = {}
     given = case.call.args
     refused = {
         failure.argument
@@ -484,7 +467,13 @@ def _shown(form: ToolForm, case: Case) -> tuple[dict[str, object], dict[str, obj
             if value is None and nullable:
                 args[name] = None  # as left out
             elif not _fits(value, most) or (
-                refused and any(_is_refused(case, rule, refused) for rule in rules)
+                refused
+                and any(
+                    # a value that its rule refuses, where that may be any text
+                    rule.name in refused
+                    and (rule.name not in case.values or rule.type not in NUMERIC)
+                    for rule in rules
+                )
             ):
                 hidden[name] = value
             else:
@@ -500,7 +489,13 @@ def _most_of(rules: list[Rule], share: int) -> int:
         return 0
     if share and rules[0].record == "full":
         return share
-    return 0 if any(map(_is_free, rules)) else _SHOWN
+    free = [
+        rule
+        for rule in rules
+        if rule.type in {"text", "json"}
+        and not (rule.one_of or rule.equals or rule.pattern or rule.glob)
+    ]
+    return 0 if free else _SHOWN
 
 
 def _fits(value: object, most: int) -> bool:
@@ -508,22 +503,10 @@ def _fits(value: object, most: int) -> bool:
     rule names, but in full.
     """
     # no character is longer than \\u0000
-    if type(value) is str and len(value) < most // 6 and "{" not in value:
-        return True
+    if not most or (type(value) is str and len(value) < most // 6 and "{" not in value):
+        return most > 0
     try:
         data = canonical([[[value]]])[3:-3]  # as deep as in the record, which must not fail
     except CanonicalError:
         return False
     return len(data) <= most and (most > _SHOWN or b"{" not in data)
-
-
-def _is_refused(case: Case, rule: Rule, refused: set[str]) -> bool:
-    """A value that its rule refuses, where that may be any text."""
-    return rule.name in refused and (rule.name not in case.values or rule.type not in NUMERIC)
-
-
-def _is_free(rule: Rule) -> bool:
-    """Free text, which nothing narrows."""
-    return rule.type in {"text", "json"} and not (
-        rule.one_of or rule.equals or rule.pattern or rule.glob
-    )

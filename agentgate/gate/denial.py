@@ -1,20 +1,41 @@
-"""A refusal goes on record and counts: the run's last one closes it, and the first under two
-versions.
+"""A refusal goes on record, counts and is logged: the run's last one closes it, and the first
+under two versions.
+
+Rules: the log says run, workflow and its owners, tool, argument, what was got and expected, and
+the rule's line. No value of the call and no name that the model made up is in it
+(`agentgate.values.refusal.told`); the model gets the code alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
+
+import structlog
 
 from agentgate.decision.answer import Deny
-from agentgate.errors import AuditUnavailable, StoreUnavailable
+from agentgate.errors import AgentGateError, AuditUnavailable, StoreUnavailable
 from agentgate.gate.core import NOTHING, Core, decided, reasons_of, stamp, subjects_of
 from agentgate.gate.observer import Unenforced
+from agentgate.gate.view import View
 from agentgate.shell.step import Afterwards, Flow
 from agentgate.stores import ops
-from agentgate.values.refusal import FORM, NOT_SHOWN, Code, Failure, Reason, code_of
+from agentgate.values.refusal import (
+    FORM,
+    NOT_SHOWN,
+    Code,
+    Failure,
+    Failures,
+    Reason,
+    RunRefused,
+    code_of,
+    told,
+)
 from agentgate.values.request import Call, Header
+from agentgate.values.value_class import Values
+from agentgate.values.visible import visible
 
 # An answer that tells where the edge is. What is known of a call, or that something is
 # unavailable, tells nothing of it; a decision that took too long by itself counts, too, or a
@@ -37,8 +58,8 @@ def deny(
     core: Core,
     header: Header,
     call: Call,
-    failures: tuple[Failure, ...],
-    known: Mapping[str, object] = NOTHING,
+    failures: Failures,
+    known: Values = NOTHING,
 ) -> Flow:
     """Record a refusal, with what was `seen`, and count it: the run's last one closes it, and
     the first under two versions.
@@ -74,8 +95,10 @@ def deny(
     if Reason.TWO_VERSIONS in reasons:
         return Deny((*failures, *(yield from _ended(header, failures))))
     if (
-        code_of(failures) not in _COUNTED and Reason.OVERLOAD not in reasons
-    ) or reasons & _OVER:
+        (code_of(failures) not in _COUNTED and Reason.OVERLOAD not in reasons)
+        or reasons & _OVER
+        or any("full" in each.data for each in failures)
+    ):
         return Deny(failures)
     closes = not reasons <= FORM
     try:
@@ -115,7 +138,7 @@ _OF_CALL = frozenset(
 )
 
 
-def _may_run(header: Header, call: Call, failures: tuple[Failure, ...]) -> Flow:
+def _may_run(header: Header, call: Call, failures: Failures) -> Flow:
     """Whether a refused call that only observes may run. Nothing is minted for it, so
     revocations are looked for here.
     """
@@ -134,7 +157,7 @@ def _may_run(header: Header, call: Call, failures: tuple[Failure, ...]) -> Flow:
         return False
 
 
-def _ended(header: Header, failures: tuple[Failure, ...]) -> Flow:
+def _ended(header: Header, failures: Failures) -> Flow:
     """End a run whose call did not pass both versions; returns what else went wrong."""
     try:
         if (yield Afterwards(ops.close_run(header.tenant, header.id))) == "ok":
@@ -145,3 +168,39 @@ def _ended(header: Header, failures: tuple[Failure, ...]) -> Flow:
     except (StoreUnavailable, AuditUnavailable) as error:
         return (_undone(error, "a run that is ended"),)
     return ()
+
+
+_LOG = structlog.get_logger("agentgate.gate")
+# characters of a reason, and reasons of a refusal
+_LONGEST = 500
+_MOST = 20
+
+
+def log_refusal(view: View, tool: Any, tool_call_id: Any, decision: Deny) -> None:
+    """Log a refusal: one warning, ``call_refused``, or ``call_not_enforced``."""
+    header = view.state.header
+    entry = {
+        "run": header.id,
+        "workflow": f"{header.workflow} v{header.version}",
+        "tenant": header.tenant,
+    }
+    known: Iterable[str] = ()
+    # no longer loaded, which is the refusal's own reason
+    with suppress(AgentGateError, RunRefused):
+        entry["owners"], known = ", ".join(view.workflow.owners), view.workflow.tools
+    name = tool if type(tool) is str and tool in known else "(not of this workflow)"
+    call = visible(tool_call_id, _LONGEST) if type(tool_call_id) is str else "(not a call's id)"
+    what = "call_not_enforced" if isinstance(decision, Unenforced) else "call_refused"
+    _LOG.warning(
+        what,
+        tool=name,
+        tool_call_id=call,
+        code=str(decision.code),
+        **entry,
+        reasons=reasons(decision.failures),
+    )
+
+
+def reasons(failures: Iterable[Failure]) -> list[str]:
+    """Failures as the log holds them."""
+    return [visible(f)[:_LONGEST] for f in told(failures)[:_MOST]]

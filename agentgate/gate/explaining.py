@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from agentgate.decision.answer import Deny, StepUp
 from agentgate.decision.versions import Versions, judged, under_newer
 from agentgate.errors import ConfigError
-from agentgate.gate.core import read, surroundings
+from agentgate.gate.core import read_again, surroundings
 from agentgate.gate.holds.memory import add_memory
 from agentgate.gate.view import View
-from agentgate.shell.readers import apart
+from agentgate.shell.drive import apart
 from agentgate.shell.step import Flow
-from agentgate.values.refusal import Failure, Reason
+from agentgate.values.refusal import Failures, Reason
 from agentgate.values.request import Call, RunState
 
 if TYPE_CHECKING:
@@ -28,10 +28,9 @@ def explained(
 ) -> Flow:
     """The steps of `Run.explain`; `verdicts`: the module, imported before the deadline runs."""
     core = view.core
-    header = view.state.header
     known = view.refused.get(tool_call_id) if tool_call_id is not None else None
     # what the store, a person or the gate said of the call when it was refused here
-    later: tuple[Failure, ...] = ()
+    later: Failures = ()
     if isinstance(made, Deny):
         call = Call("(unreadable)", "(unreadable)", b"{}", {})
         later = made.failures
@@ -50,9 +49,9 @@ def explained(
             f
             for f in known[1].failures
             if f.reason in verdicts.LATER
-            and (f.reason is not Reason.LIMIT or f.field == "limits")
+            and (f.reason is not Reason.LIMIT or f.field == "limits" or "full" in f.data)
         )
-    state: RunState = yield from read(core, header.tenant, header.id, view.state)
+    state: RunState = yield from read_again(core, view.state)
     versions = core.in_force.known(state.header) or Versions(view.workflow)
     around = (yield from surroundings(core, versions, state.header, call, None))()
     if any(each.tools[call.tool].remember for each in versions.each if call.tool in each.tools):

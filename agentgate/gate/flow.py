@@ -30,7 +30,7 @@ from agentgate.errors import (
     StoreUnavailable,
     TokenRefused,
 )
-from agentgate.gate.core import Core, form_of, read, seen, surroundings
+from agentgate.gate.core import Core, form_of, read_again, seen, surroundings
 from agentgate.gate.denial import deny
 from agentgate.gate.holds.memory import Recalled, add_memory
 from agentgate.gate.holds.release import find_release
@@ -39,17 +39,17 @@ from agentgate.gate.observing import observe
 from agentgate.gate.state import ENDED, run_state
 from agentgate.gate.view import Seen, Settled, View, WithCall
 from agentgate.identity.connection import Connection
+from agentgate.redemption.credential import Redemption
 from agentgate.redemption.outcome import not_run
-from agentgate.redemption.steps import record_redemption
-from agentgate.redemption.upstream import Redemption
-from agentgate.shell.drive import CALL_SECONDS
-from agentgate.shell.readers import apart
+from agentgate.redemption.steps import record_redemption, redemption_record
+from agentgate.shell.drive import CALL_SECONDS, apart
 from agentgate.shell.spans import UNKNOWN_TOOL, Attributes, call_attributes, spanned
 from agentgate.shell.step import Flow, Room, Step
 from agentgate.stores import ops
 from agentgate.token.mint import new_jti
-from agentgate.values.refusal import Failure, Reason, RunRefused
+from agentgate.values.refusal import Failure, Failures, Reason, RunRefused
 from agentgate.values.request import Args, Call, Header, RunState
+from agentgate.values.value_class import Json
 from agentgate.workflow.model import Limit
 
 # seconds of a processor for one decision; then the store is no longer asked
@@ -126,10 +126,10 @@ def decided_on(
     whole: RunState | None = None
     recalled: Recalled = {}
     jti = new_jti()
-    named: dict[str, object] = {"jti": jti} if redeems else {}  # of one jti the last counts
+    named: Json = {"jti": jti} if redeems else {}  # of one jti the last counts
     try:
         if fresh:
-            state = yield from read(core, header.tenant, header.id, state)
+            state = yield from read_again(core, state)
         for _ in range(_REREADS):
             versions, case, answer = yield from considered(
                 core, whole or state, call, connection, fresh=fresh, recalled=recalled
@@ -143,14 +143,14 @@ def decided_on(
             if isinstance(answer, Eligible) and (fresh or not answer.holds):
                 alone = apart and versions.newer is None  # none came into force meanwhile
                 minting = Minting.of(
-                    view, versions, case, answer, jti=jti, redeems=redeems, apart=alone
+                    view, versions, case, answer, jti=jti, named=named, apart=alone
                 )
                 steps = _settle(minting, fresh=fresh, performs=redeems and minting.stays)
                 decision = yield from _in_span(view, call, "mint", steps, _ended)
                 if decision is None:  # what was recalled may be forgotten
                     recalled.clear()
             elif isinstance(answer, Deny) and (fresh or Reason.OVERLOAD in answer.reasons):
-                known = {**seen(core, versions, case, _digest_of(view, state, case)), **named}
+                known = seen(core, versions, case, _digest_of(view, state, case), **named)
                 decision = yield from deny(core, header, call, answer.failures, known)
             if isinstance(decision, str):
                 call = replace(call, id=decision)
@@ -164,10 +164,10 @@ def decided_on(
                 ) if revision else state
             if decision is not None:
                 return decision, state
-            state = yield from read(core, header.tenant, header.id, state)
+            state = yield from read_again(core, state)
             fresh = True
             whole = None
-        failures: tuple[Failure, ...] = (_NEVER_AT_REST,)
+        failures: Failures = (_NEVER_AT_REST,)
     except RunRefused as error:
         failures = error.failures
     except (StoreUnavailable, NameRefused, CanonicalError, KeyRefused) as error:
@@ -284,6 +284,8 @@ def considered(
 
     size = len(call.data) + sum(map(len, state.turns))
     versions, case, answer = yield from apart(size, decide)
+    if case.tool is None or not case.tool.remember:
+        return versions, case, answer
     reminded = yield from add_memory(
         core, case, answer, state, {} if recalled is None else recalled
     )
@@ -380,10 +382,11 @@ def _mint(minting: Minting, release: Release, key: str) -> Flow:
         return (yield from _refuse(minting, settled))
     # Promise 1: durable first, then signed. If this fails there is no token, and the same call
     # finds its reservation.
-    yield minting.record(release, settled)
+    draft = minting.draft(release, settled, head)
+    yield draft.record
     if minting.template.tool.redeem == "wrapper":
         minting.view.unspent[minting.digest] = minting.jti
-    return Allow(minting.sign(release, settled, head), key)
+    return Allow(draft.sign(minting.view.core.keys.signer(minting.iat)), key)
 
 
 def _perform(minting: Minting, release: Release, key: str) -> Flow:
@@ -395,7 +398,7 @@ def _perform(minting: Minting, release: Release, key: str) -> Flow:
     """
     core = minting.view.core
     head = minting.head(release, key)
-    yield minting.record(release)
+    yield minting.record(release, performed=True)
     yield Room()
     try:
         settled: ops.MintReply = yield from minting.reserve(release, head, redeems=True)
@@ -404,17 +407,19 @@ def _perform(minting: Minting, release: Release, key: str) -> Flow:
         return (yield from minting.deny(_hindered_by(error)))
     if settled.kind != "ok":
         return (yield from _refuse(minting, settled))
-    noted: dict[str, Any] | None = (
-        core.history.note(settled.redemptions, minting.audience) if settled.counted else None
-    )
-    if noted is not None and settled.detail == "spent":
-        noted |= {**core.history.note(settled.history), "spent": True}
     first = settled.head  # of a read that ran before
     head = first or head
     claims = minting.claims(release, settled.lineage, head)
+    record = None
+    if settled.counted:
+        noted: Json = core.history.note(settled.redemptions, minting.audience)
+        if settled.detail == "spent":
+            noted |= {**core.history.note(settled.history), "spent": True}
+        record = redemption_record(claims, noted)
+    data = minting.case.call.data
     try:
         done: Redemption = yield from record_redemption(
-            claims, minting.case.call.data, head, noted, core.tracing
+            record, claims, data, head, core.tracing
         )
     except TokenRefused as error:
         reason = Reason.AUDIT if error.code is Refusal.AUDIT else Reason.STORE
@@ -454,6 +459,11 @@ _REFUSED: Mapping[str, tuple[Reason, str, str]] = {
         "agent.boundary.key",
         "the key of this account's last token",
     ),
+    "full": (
+        Reason.LIMIT,
+        "run",
+        "at most 500 stored calls: the user's next words begin another run",
+    ),
 }
 
 
@@ -487,9 +497,10 @@ def _failure_of(settled: ops.MintReply, minting: Minting) -> Failure:
         (each for each in versions.each if each.agent.same_key_as_last_token), versions.opened
     )
     rule = f"{asks.file}:{asks.agent.line}" if settled.kind == "key_changed" else ""
-    return Failure(
-        reason, field, f"{settled.kind} {settled.detail}".strip(), expected, rule=rule
-    )
+    until = "next_turn" if minting.template.header.conversation else "end_of_run"
+    data = {"until": until, "full": True} if settled.kind == "full" else {}
+    got = f"{settled.kind} {settled.detail}".strip()
+    return Failure(reason, field, got, expected, rule=rule, data=data)
 
 
 def _until(limit: Limit) -> str:
@@ -513,29 +524,16 @@ def checked_call(tool: str, args: Args, tool_call_id: str, definition: str) -> C
         or len(definition) > _MAX_DEFINITION
         or not definition.isascii()
     ):
-        return Deny(
-            (
-                Failure(
-                    Reason.INPUT, "definition", type(definition).__name__, "sha256:... or empty"
-                ),
-            )
-        )
+        expected = "sha256:... or empty"
+        failure = Failure(Reason.INPUT, "definition", type(definition).__name__, expected)
+        return Deny((failure,))
     try:
         return Call.of(tool, args, tool_call_id, definition)
     except CanonicalError as error:
         field = ascii(error.field)[1:-1][:100]
         data = {} if field in {"tool", "tool_call_id"} else {"argument": field}
-        return Deny(
-            (Failure(Reason.INPUT, field, "no canonical form", error.expected, data=data),)
-        )
+        failure = Failure(Reason.INPUT, field, "no canonical form", error.expected, data=data)
     except (TypeError, ValueError, AttributeError) as error:
-        return Deny(
-            (
-                Failure(
-                    Reason.INPUT,
-                    "args",
-                    type(error).__name__,
-                    "a mapping with a canonical form",
-                ),
-            )
-        )
+        expected = "a mapping with a canonical form"
+        failure = Failure(Reason.INPUT, "args", type(error).__name__, expected)
+    return Deny((failure,))

@@ -21,7 +21,7 @@ from agentgate.audit import AuditLog, open_audit, remembered
 from agentgate.audit.auditor import make_sealer
 from agentgate.errors import ConfigError
 from agentgate.gate import account_key
-from agentgate.gate.call_context import Sources, data_classes, environment_of
+from agentgate.gate.call_context import Sources, data_classes
 from agentgate.gate.core import Allowances, Core, read
 from agentgate.gate.holds import methods as holding
 from agentgate.gate.holds.callback import Callback
@@ -34,17 +34,17 @@ from agentgate.gate.run import AsyncRun, Run
 from agentgate.gate.settings import ApprovedSettings, GateSettings, UnapprovedSettings
 from agentgate.gate.view import View
 from agentgate.identity.connection import caller
-from agentgate.redemption.trust import Trust
+from agentgate.redemption.steps import Trust
 from agentgate.redemption.verifier import AsyncVerifier, Verifier
 from agentgate.shell.asking import keep_checkpoints
 from agentgate.shell.bound import AT_ONCE, Bound
+from agentgate.shell.drive import awaited, blocking, busy, taking
 from agentgate.shell.step import Step
-from agentgate.shell.twins import awaited, blocking, busy, taking
 from agentgate.stores import AsyncStore, Store, async_ready_store, ready_store
-from agentgate.stores.history import History
-from agentgate.token.keys import KeyRing
-from agentgate.values.request import User
-from agentgate.values.turns import Spoken
+from agentgate.stores._op import History
+from agentgate.token.signing import KeyRing
+from agentgate.values.request import RunState, Spoken, User
+from agentgate.values.value_class import Json, Names
 
 if TYPE_CHECKING:
     from agentgate.approvals.opening import Opening
@@ -73,7 +73,7 @@ def _core(
 
         identities = Identities.of(s.identity)
     sources = Sources(
-        environment_of(s.environment),
+        s.environment,
         caller if identities is None else identities.caller,
         data_classes(s.data_classes),
     )
@@ -196,11 +196,11 @@ class _GateBase(Tenants, Generic[OneStore]):
         """The loaded workflows and the quarantined files."""
         return self._core.catalog
 
-    def jwks(self) -> dict[str, Any]:
+    def jwks(self) -> Json:
         """The public key set (RFC 7517) for verifiers."""
         return dict(self._core.keys.jwks(_now().timestamp()))
 
-    def _trust(self, audience: str, tenants: tuple[str, ...] | list[str]) -> Trust:
+    def _trust(self, audience: str, tenants: Names | list[str]) -> Trust:
         if not audience or not tenants:
             raise ConfigError(
                 "audience" if not audience else "tenants", audience or tenants, "exact names"
@@ -229,7 +229,7 @@ def _open_run(
     ttl: int = 3600,
     once: bool = False,
     conversation: str | None = None,
-) -> Generator[Step, Any, View]:
+) -> Generator[Step, Any, RunState]:
     """Open a run and freeze tenant, user, agent and workflow version.
 
     Args:
@@ -257,19 +257,18 @@ def _open_run(
         RunRefused: with every failing reason. StoreUnavailable, AuditUnavailable, Overloaded:
             not opened.
     """
-    said: Any = {"prompt": prompt, "agent_said": agent_said}
-    steps = open_run(
+    return open_run(
         self._core,
         workflow,
         tenant=tenant,
         user=user,
         agent=agent,
-        **said,
+        prompt=prompt,
+        agent_said=agent_said,
         ttl=ttl,
         once=once,
         conversation=conversation,
     )
-    return View(self._core, (yield from steps))
 
 
 def _close_conversation(
@@ -293,11 +292,11 @@ def _close_conversation(
     )
 
 
-def _resume_run(self: _GateBase[Any], tenant: str, run: str) -> Generator[Step, Any, View]:
+def _resume_run(self: _GateBase[Any], tenant: str, run: str) -> Generator[Step, Any, RunState]:
     """Resume a run that this or another gate opened. Raises RunRefused: missing or unreadable;
     StoreUnavailable, Overloaded.
     """
-    return View(self._core, (yield from read(self._core, tenant, run)))
+    return read(self._core, tenant, run)
 
 
 def _rotate_key(
@@ -311,8 +310,7 @@ def _rotate_key(
     Raises:
         RunRefused: the statement proves nothing here. StoreUnavailable, AuditUnavailable.
     """
-    account: str = yield from account_key.rotate(self._core, statement, issuer=issuer)
-    return account
+    return account_key.rotate(self._core, statement, issuer=issuer)
 
 
 def _release_key(
@@ -339,18 +337,17 @@ def _release_key(
     Raises:
         RunRefused: no person, or no reason. StoreUnavailable, AuditUnavailable.
     """
-    said: str = yield from account_key.release(
+    return account_key.release(
         self._core, tenant, account, key, by=by, reason=reason, issuer=issuer
     )
-    return said
 
 
-def _run(self: _GateBase[Any], view: View) -> Run:
-    return Run(view, self._store, self._audit, self._bound)
+def _run(self: _GateBase[Any], state: RunState) -> Run:
+    return Run(View(self._core, state), self._store, self._audit, self._bound)
 
 
-def _async_run(self: _GateBase[Any], view: View) -> AsyncRun:
-    return AsyncRun(view, self._store, self._audit, self._bound)
+def _async_run(self: _GateBase[Any], state: RunState) -> AsyncRun:
+    return AsyncRun(View(self._core, state), self._store, self._audit, self._bound)
 
 
 class Gate(_GateBase[Store], Revoking):
@@ -432,7 +429,7 @@ class Gate(_GateBase[Store], Revoking):
     remembered = blocking(holding.remembered)
     forget = blocking(holding.forget_own)
 
-    def verifier(self, audience: str, *, tenants: tuple[str, ...] | list[str]) -> Verifier:
+    def verifier(self, audience: str, *, tenants: Names | list[str]) -> Verifier:
         """A verifier in this process that shares this gate's store, log and (rotating) keys."""
         return Verifier(self._trust(audience, tenants), self._store, self._audit, self._bound)
 
@@ -505,7 +502,7 @@ class AsyncGate(_GateBase[AsyncStore], AsyncRevoking):
     remembered = awaited(holding.remembered)
     forget = awaited(holding.forget_own)
 
-    def verifier(self, audience: str, *, tenants: tuple[str, ...] | list[str]) -> AsyncVerifier:
+    def verifier(self, audience: str, *, tenants: Names | list[str]) -> AsyncVerifier:
         """See `Gate.verifier`."""
         return AsyncVerifier(
             self._trust(audience, tenants), self._store, self._audit, self._bound

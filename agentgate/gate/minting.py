@@ -8,11 +8,12 @@ it.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from agentgate.decision.answer import Eligible, Reservation
+from agentgate.audit.entry import DraftedRecord
+from agentgate.decision.answer import Eligible
 from agentgate.decision.case import Case
 from agentgate.decision.origins.tracing import rests_on_yes
 from agentgate.decision.versions import Versions
@@ -21,17 +22,15 @@ from agentgate.gate.denial import deny
 from agentgate.gate.holds.memory import memory_of
 from agentgate.gate.locking import FENCES
 from agentgate.gate.state import attempt_of, prompt_of
-from agentgate.gate.token_template import TokenTemplate, txn
-from agentgate.gate.view import View
+from agentgate.gate.view import TokenTemplate, View
 from agentgate.shell.step import Flow, Record
 from agentgate.stores import history_name, ops
 from agentgate.token.claims import MAX_LEEWAY
-from agentgate.token.mint import CallToken, MintClaims, binding, mint
-from agentgate.token.signing import RunKey
+from agentgate.token.mint import CallToken, MintClaims, binding, draft_token, txn
+from agentgate.token.signing import RunKey, SigningKey
 from agentgate.values.canonical import canonical, digest, parse
-from agentgate.values.identities import name_of
 from agentgate.values.refusal import Failure
-from agentgate.values.request import Call
+from agentgate.values.request import Call, name_of
 from agentgate.workflow.model import Tool
 
 # seconds a single-use key outlives its token beyond what a verifier's clock may differ
@@ -73,6 +72,22 @@ class Sender(NamedTuple):
     run_key: RunKey | None = None
 
 
+class MintDraft(NamedTuple):
+    """What is said of a call that is minted.
+
+    Attributes:
+        settled: what the script answered, or is likely to.
+        body: its audit record without that.
+        record: its audit record.
+        sign: makes its token, of a call that is on record.
+    """
+
+    settled: ops.MintReply
+    body: Mapping[str, Any]
+    record: Record
+    sign: Callable[[SigningKey], CallToken]
+
+
 class Minting(NamedTuple):
     """See the module.
 
@@ -83,7 +98,7 @@ class Minting(NamedTuple):
         digest: its call digest.
         act: the same for every attempt at it in its run, under whatever id of the model's;
             empty: it only reads.
-        known: what was known of the run and the call, for their records.
+        named: what names it in all its records.
         limits: what it takes of each limit.
         sender: who will send its token.
         jti, iat, ttl: of the token.
@@ -91,6 +106,8 @@ class Minting(NamedTuple):
         audience: under which the store records the call; empty in a run from before servers'
             records had keys of their own.
         revision: what it was decided on; without the other calls where they do not matter.
+        drafts: what is said of it where the script answers what is likely, made while that
+            runs.
     """
 
     view: View
@@ -100,7 +117,7 @@ class Minting(NamedTuple):
     template: TokenTemplate
     digest: str
     act: str
-    known: Mapping[str, object]
+    named: Mapping[str, object]
     limits: tuple[ops.LimitTake, ...]
     sender: Sender
     jti: str
@@ -109,6 +126,7 @@ class Minting(NamedTuple):
     acts: bool
     audience: str
     revision: str
+    drafts: list[MintDraft]
 
     @classmethod
     def of(
@@ -119,12 +137,10 @@ class Minting(NamedTuple):
         answer: Eligible,
         *,
         jti: str,
-        redeems: bool,
+        named: Mapping[str, object],
         apart: bool,
     ) -> Minting:
         """Of a call that was decided on, `apart` from all others or not.
-
-        Where it `redeems`, too, of all records with its `jti` the last one counts.
 
         Raises:
             KeyRefused: there is no key of the run.
@@ -138,9 +154,6 @@ class Minting(NamedTuple):
         made = template.digest(call)
         header = state.header
         acts = tool.effect != "read"
-        known = seen(view.core, versions, case, made)
-        if redeems:
-            known["jti"] = jti
         act = (
             digest(canonical([header.tenant, header.id, tool.name, call.arguments_digest]))
             if acts
@@ -154,7 +167,7 @@ class Minting(NamedTuple):
             template=template,
             digest=made,
             act=act,
-            known=known,
+            named=named,
             limits=tuple(
                 [
                     template.take(reservation, len(state.turns))
@@ -168,7 +181,13 @@ class Minting(NamedTuple):
             acts=acts,
             audience=template.shared.aud if state.owned else "",
             revision=state.revision if not apart else ops.without_calls(state.revision),
+            drafts=[],
         )
+
+    @property
+    def known(self) -> Mapping[str, object]:
+        """What was known of the run and the call, for their records."""
+        return seen(self.view.core, self.versions, self.case, self.digest, **self.named)
 
     @property
     def repeats(self) -> bool:
@@ -264,17 +283,14 @@ class Minting(NamedTuple):
             "facts": template.facts,
             "txn": txn(self.digest),
             "read": not self.acts,
-            **(
-                {"succession": header.succession}
-                if (header := template.header).succession
-                else {}
-            ),
-            **({"key": key} if key else {}),
             **self._confirmed(release),
         }
-        return canonical(
-            head if template.upstream is None else {**head, "upstream": template.upstream}
-        )
+        more = {
+            "succession": template.header.succession,
+            "key": key,
+            "upstream": template.upstream,
+        }
+        return canonical(head | {name: value for name, value in more.items() if value})
 
     def _confirmed(self, release: Release) -> Mapping[str, Any]:
         """What a call's record keeps of a yes to it: the arguments that it endorses, and that a
@@ -282,11 +298,9 @@ class Minting(NamedTuple):
         """
         trusted = [fact for fact in self.template.tool.facts.values() if fact.confirmed]
         read = trusted and (release.own or rests_on_yes(self.case.values, self.case.earlier))
-        yes = {
-            **({"to": list(release.endorsed)} if release.endorsed else {}),
-            **({"read": True} if read else {}),
-        }
-        return {"yes": {**yes, "turns": len(self.case.run.turns)}} if yes else {}
+        yes = {"to": list(release.endorsed), "read": bool(read)}
+        said = {name: value for name, value in yes.items() if value}
+        return {"yes": {**said, "turns": len(self.case.run.turns)}} if said else {}
 
     def reserve(self, release: Release, head: bytes, *, redeems: bool = False) -> Flow:
         """The mint script: limits, the release, the call's record and the token's single-use
@@ -302,6 +316,9 @@ class Minting(NamedTuple):
         account = name_of(header.agent.id, header.agent.issuer)
         sent = core.history.seen(header.tenant)
         counted = core.history.seen(name)
+        likely = ops.MintReply(
+            "ok", self.revision.rpartition(".")[2], history=sent, redemptions=counted
+        )
         settled: ops.MintReply = yield ops.mint(
             ops.MintRequest(
                 tenant=header.tenant,
@@ -330,8 +347,11 @@ class Minting(NamedTuple):
                 redemptions=counted,
                 attempt=self.jti if redeems else "",
                 fence=FENCES.get().get(header.id, 0),
-                memory=memory_of(core, self.case, self.digest, release.remembers),
-            )
+                memory=memory_of(core, self.case, self.digest, release.remembers)
+                if release.remembers or self.case.run.remembered
+                else None,
+            ),
+            None if redeems else lambda: self.drafts.append(self.draft(release, likely, head)),
         )
         if settled.detail == "lost":
             core.issued.tell(header.id, self.digest, settled.history)
@@ -343,60 +363,62 @@ class Minting(NamedTuple):
             core.issued.add(header.id, self.digest)
         return settled
 
-    def record(self, release: Release, settled: ops.MintReply | None = None) -> Record:
-        """The audit record of the mint, or, before the script, of the attempt to perform the
-        call.
+    def draft(self, release: Release, settled: ops.MintReply, head: bytes) -> MintDraft:
+        """What is said of the call where this is what the script answered: as it was drafted,
+        if it was for this answer.
         """
-        minted: dict[str, object] = {
-            "call_digest": self.digest,
-            "intent": self.answer.intent,
-            "jti": self.jti,
+        known = self.drafts[-1] if self.drafts else None
+        if known and known.settled == settled:
+            return known
+        body = known.body if known else self.record(release).body
+        history = self.view.core.history
+        record = {
+            **body,
+            "lineage": settled.lineage,
+            **history.note(settled.redemptions, self.audience),
+            **history.note(settled.history),
+            **({"spent": True} if settled.detail == "spent" else {}),
         }
-        if settled is None:
-            minted["performed"] = True
-        else:
-            history = self.view.core.history
-            minted |= {
-                "lineage": settled.lineage,
-                **history.note(settled.redemptions, self.audience),
-                **history.note(settled.history),
-            }
-            if settled.detail == "spent":
-                minted["spent"] = True
+        claims = self.claims(release, settled.lineage, settled.head or head)
+        return MintDraft(
+            settled,
+            body,
+            Record(DraftedRecord(record)),
+            draft_token(claims, self.sender.run_key),
+        )
+
+    def record(self, release: Release, **minted: object) -> Record:
+        """The audit record of the mint, without what the script answers, or of the attempt to
+        perform the call. What it takes of limits is for `agentgate store reconcile`; a
+        sensitive amount is left out.
+        """
         if release.approver:
             minted |= {"approver": release.approver, "approvals": release.approvals}
         if self.limits:
+            args = self.template.tool.args
             minted["limits"] = [
-                self._recorded(*each)
-                for each in zip(self.limits, self.answer.reservations, strict=True)
+                {
+                    "key": take.key,
+                    "amount": None
+                    if (argument := taken.limit.argument) and args[argument].sensitive
+                    else take.amount,
+                    "every_ms": take.every_ms,
+                    "for_run": take.for_run,
+                }
+                for take, taken in zip(self.limits, self.answer.reservations, strict=True)
             ]
         return decided(
             "allow",
             self.case.call,
             self.template.header,
             self.known,
+            call_digest=self.digest,
+            intent=self.answer.intent,
+            jti=self.jti,
             **minted,
             releases=release.holds,
             reasons=(),
         )
-
-    def _recorded(self, take: ops.LimitTake, reservation: Reservation) -> dict[str, object]:
-        """What was taken of a limit, as the record holds it for `agentgate store reconcile`; a
-        sensitive amount is left out.
-        """
-        argument = reservation.limit.argument
-        hidden = bool(argument) and self.template.tool.args[argument].sensitive
-        return {
-            "key": take.key,
-            "amount": None if hidden else take.amount,
-            "every_ms": take.every_ms,
-            "for_run": take.for_run,
-        }
-
-    def sign(self, release: Release, settled: ops.MintReply, head: bytes) -> CallToken:
-        """The token, of a call that is on record."""
-        claims = self.claims(release, settled.lineage, settled.head or head)
-        return mint(self.view.core.keys.signer(self.iat), claims, self.sender.run_key)
 
     def claims(self, release: Release, lineage: str, head: bytes) -> MintClaims:
         """What is said of the call where it is redeemed."""

@@ -41,7 +41,7 @@ from agentgate.shell.asking import Ask, connect
 from agentgate.stores import AsyncStore, Store, ops
 from agentgate.values.canonical import canonical, digest
 from agentgate.values.urls import is_secure
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import Names, value_class
 
 _COMMAND_SECONDS = 10.0
 _LEAST_SECRET = 24
@@ -88,7 +88,7 @@ class Webhook:
 
     def __post_init__(self) -> None:
         url = urlsplit(self.url) if type(self.url) is str else urlsplit("")
-        secure = is_secure(url.scheme, url.hostname) and (url.scheme == "https" or self.private)
+        secure = is_secure(url) and (url.scheme == "https" or self.private)
         if not secure or url.username is not None or url.fragment:
             loopback = "http only to loopback, with private=True; in settings, private_addresses = true"
             expected = f"an exact https URL without user or fragment ({loopback})"
@@ -136,7 +136,7 @@ class Command:
     end in time, which are logged, the event counts as told.
     """
 
-    argv: tuple[str, ...]
+    argv: Names
 
     def __post_init__(self) -> None:
         words = self.argv if type(self.argv) is tuple else ()
@@ -187,8 +187,10 @@ class Notifier:
 
     def start(self, store: Store | AsyncStore, tenants: Callable[[], Collection[str]]) -> None:
         """Begin, with whatever is untold; `tenants`: whose holds there may be, now."""
-        ask = connect(store) if self._hooks else None
-        for hook in self._hooks if ask is not None else ():
+        if not self._hooks:
+            return
+        ask = connect(store)
+        for hook in self._hooks:
             given = (hook, ask, tenants)
             thread = threading.Thread(
                 target=self._work, args=given, daemon=True, name="agentgate-tell"

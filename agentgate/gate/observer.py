@@ -9,16 +9,16 @@ are read.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Semaphore
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from agentgate.audit import AuditLog
 from agentgate.decision.answer import Deny
 from agentgate.shell.drive import RECORD_SECONDS
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import Values, value_class
 
 _MOST = 256  # calls that wait
 
@@ -42,7 +42,7 @@ class Observer:
         self._thread = ThreadPoolExecutor(1, "agentgate-observer")
         self._room = Semaphore(_MOST)
 
-    def add(self, observation: Callable[[], Mapping[str, Any]]) -> None:
+    def add(self, observation: Callable[[], Values]) -> None:
         """Have the record of a call made, where not too many wait. Never waits, never
         raises.
         """
@@ -56,7 +56,7 @@ class Observer:
             self._thread.submit(int).result(RECORD_SECONDS)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _record(self, observation: Callable[[], Mapping[str, Any]]) -> None:
+    def _record(self, observation: Callable[[], Values]) -> None:
         self._room.release()
         # a log that takes no record refuses calls, and that is seen
         self.log.append(observation(), time.monotonic() + RECORD_SECONDS)

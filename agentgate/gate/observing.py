@@ -4,9 +4,7 @@ and nothing else comes of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.decision.case import Case
@@ -15,6 +13,7 @@ from agentgate.decision.versions import Versions, under_newer
 from agentgate.gate.core import Core, reasons_of, stamp
 from agentgate.values.refusal import NOT_SHOWN
 from agentgate.values.request import RunState
+from agentgate.values.value_class import Json, Values
 from agentgate.workflow.model import Workflow
 
 
@@ -36,9 +35,9 @@ def _observation(  # noqa: PLR0917 - as `observe`
     state: RunState,
     case: Case,
     answer: Eligible | Deny,
-) -> Mapping[str, Any]:
+) -> Values:
     call = case.call
-    said: dict[str, Any] = {
+    said: Json = {
         "decision": answer.asks,
         "tool": call.tool if call.tool in opened.tools else NOT_SHOWN,
     }

@@ -16,34 +16,30 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
-from agentgate.decision import caller
+from agentgate.decision import checks as rules
 from agentgate.decision.case import Case, Check
 from agentgate.decision.versions import Versions, under
-from agentgate.errors import CredentialRefused, StoreUnavailable
-from agentgate.gate.conversation import KEPT, check_open, is_over, name_run, succeed
-from agentgate.gate.core import Core, found, read, refuse_run, stamp, subjects_of
-from agentgate.gate.holds.proof import Answering
+from agentgate.errors import StoreUnavailable
+from agentgate.gate.conversation import check_open, is_over, keeping_of, name_run, succeed
+from agentgate.gate.core import Core, found, read, read_again, refuse_run, stamp, subjects_of
 from agentgate.gate.proving import (
     IN_PROCESS,
     AgentGiven,
     OverHTTP,
     UserGiven,
-    count_unproven,
-    failure_of,
-    identities_of,
     prove,
 )
 from agentgate.gate.state import header_bytes, missing
 from agentgate.gate.turns import add, checked_turn, close, refused_input, stored_turn
 from agentgate.identity.credential import AgentCredential
 from agentgate.identity.proven import Proven, placed
-from agentgate.shell.readers import apart
+from agentgate.shell.drive import apart
 from agentgate.shell.step import Flow, Record
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical, digest
-from agentgate.values.refusal import AnswerCode, AnswerRefused, Failure, Reason, RunRefused
-from agentgate.values.request import Agent, Call, Header, RunState, User
-from agentgate.values.turns import Spoken
+from agentgate.values.refusal import Failure, Failures, Reason, RunRefused
+from agentgate.values.request import THREAD, Agent, Call, Header, RunState, Spoken, User
+from agentgate.values.value_class import Json, Names
 from agentgate.workflow.model import Workflow
 
 MAX_TTL = 24 * 3600
@@ -137,7 +133,7 @@ def _described(
     proven: tuple[Proven[User] | None, Proven[Agent]],
     ttl: int,
     over: OverHTTP,
-) -> dict[str, Any]:
+) -> Json:
     """What the header of a run that begins now says of its version, its user and agent, and its
     times.
     """
@@ -239,9 +235,7 @@ def _name_run(
     proven: tuple[Proven[User] | None, Proven[Agent]],
     host: str,
 ) -> str:
-    if conversation is not None:
-        return name_run(tenant, conversation, *proven, host)
-    if any(
+    if (conversation is None or str(conversation).startswith(THREAD)) and any(
         limit.per == "conversation" for tool in workflow.tools.values() for limit in tool.limits
     ):
         raise refused_input(
@@ -249,7 +243,9 @@ def _name_run(
             "none",
             "the host's id of it: the workflow limits calls per conversation",
         )
-    return "run_" + secrets.token_urlsafe(18)
+    if conversation is None:
+        return "run_" + secrets.token_urlsafe(18)
+    return name_run(tenant, conversation, *proven, host)
 
 
 def _check_ttl(ttl: int, user: UserGiven, agent: AgentGiven) -> None:
@@ -279,7 +275,7 @@ def _write_run(core: Core, header: Header, turn: str, ttl: int, *, once: bool) -
         keeps=core.issued.keeps,
         acts=acts,
         who=subjects_of(header),
-        keep_ms=KEPT * 1000 if header.conversation else 0,
+        keep_ms=keeping_of(header) * 1000,
     )
     if (refused := _refusal_of(opened, header, core.budgets.runs)) is not None:
         yield from refuse_run(header, (refused,))
@@ -489,34 +485,12 @@ def _renewed(
             yield stamp("run_renewed", renewed, expires_at=renewed.ends)
         if answer != "stale":
             break
-        state = yield from read(core, header.tenant, header.id, state)
+        state = yield from read_again(core, state)
     if answer == "missing":
         raise missing(header.tenant, header.id)
     if answer != "ok":
         raise RunRefused((Failure(Reason.RUN_CLOSED, "run", answer, "an open run"),), header.id)
-    return (yield from read(core, header.tenant, header.id, state))
-
-
-def prove_person(
-    core: Core, tenant: str, hold_id: str, by: Answering | AgentCredential
-) -> Flow:
-    """Who answers a hold, as given; proven now, if they come with a credential.
-
-    Raises (through the driver):
-        AnswerRefused: it proves nobody; that is counted.
-    """
-    if not isinstance(by, AgentCredential):
-        return by
-    try:
-        return (yield from identities_of(core).user(by, time.time()))
-    except CredentialRefused as error:
-        refused = failure_of(error)
-    shown = {
-        name: value[:80] if type(value) is str else None
-        for name, value in (("tenant", tenant), ("hold", hold_id))
-    }
-    count_unproven(core, {"type": "hold_answer_refused", **shown, "by": None}, refused)
-    raise AnswerRefused(AnswerCode.UNPROVEN, (refused,))
+    return (yield from read_again(core, state))
 
 
 def _check_who(tenant: object, user: object, agent: object) -> None:
@@ -543,24 +517,22 @@ def _is(who: object, kind: type) -> bool:
     )
 
 
-def _check(
-    core: Core, versions: Versions, header: Header, further: tuple[Failure, ...] = ()
-) -> Flow:
+def _check(core: Core, versions: Versions, header: Header, further: Failures = ()) -> Flow:
     """The checks that need no call, under each version: a run that could never mint does not
     open.
     """
     checks: tuple[Check, ...] = (
-        caller.check_run,
-        caller.check_tenant,
-        caller.check_agent,
-        caller.check_user,
-        caller.check_authentication,
-        caller.check_hops,
+        rules.check_run,
+        rules.check_tenant,
+        rules.check_agent,
+        rules.check_user,
+        rules.check_authentication,
+        rules.check_hops,
     )
     # A proven run's posture and boundary change only with its credentials; one that is built in
     # process is judged per call.
     checks += (
-        (caller.check_posture, caller.check_freshness, caller.check_boundary)
+        (rules.check_posture, rules.check_freshness, rules.check_boundary)
         if header.agent_until
         else ()
     )
@@ -578,7 +550,7 @@ def _check(
         yield from refuse_run(header, refused)
 
 
-def _another(before: Header, after: Header) -> tuple[Failure, ...]:
+def _another(before: Header, after: Header) -> Failures:
     """What a fresh credential says otherwise than the run's first: whoever comes, it is not the
     same.
     """
@@ -610,9 +582,7 @@ def _another(before: Header, after: Header) -> tuple[Failure, ...]:
     return tuple(failures)
 
 
-def _differing(
-    reason: Reason, was: object, now: object, names: tuple[str, ...]
-) -> Iterator[Failure]:
+def _differing(reason: Reason, was: object, now: object, names: Names) -> Iterator[Failure]:
     for name in names:
         if (old := getattr(was, name)) != (new := getattr(now, name)):
             yield Failure(

@@ -18,7 +18,7 @@ from agentgate.identity.credential import AgentCredential
 from agentgate.identity.proven import Proven, narrowed
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Agent, Header, User
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import Json, value_class
 from agentgate.workflow.model import Workflow
 
 UserGiven = User | Proven[User] | AgentCredential | None
@@ -86,12 +86,11 @@ def prove(
         return for_user, replace(
             found, who=narrowed(found.who, {claim.name for claim in workflow.agent.claims})
         )
-    where = {"id": workflow.id, "version": workflow.version, "digest": workflow.digest}
     said = {
         "type": "run_refused",
         "tenant": tenant,
         "run": named,
-        "workflow": where,
+        "workflow": {"id": workflow.id, "version": workflow.version, "digest": workflow.digest},
         "user": None,
         "agent": None,
     }
@@ -121,7 +120,7 @@ def failure_of(error: CredentialRefused) -> Failure:
 
 
 def count_unproven(
-    core: Core, body: dict[str, Any], refused: Failure, over: OverHTTP = IN_PROCESS
+    core: Core, body: Json, refused: Failure, over: OverHTTP = IN_PROCESS
 ) -> None:
     """Count what proved nobody: a durable record for each would let anybody fill the disk."""
     said = {"time": round(time.time(), 6), **body, "reasons": reasons_of((refused,))}

@@ -13,7 +13,7 @@ is listed here and cannot be lifted.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,14 +24,14 @@ from agentgate.gate.conversation import KEPT
 from agentgate.gate.core import Core
 from agentgate.gate.open_run import MAX_PROVEN_TTL
 from agentgate.redemption.steps import burn_request
-from agentgate.shell.step import Apart, Flow, Record, Sleep, Step, alone
-from agentgate.shell.twins import awaited, blocking
+from agentgate.shell.drive import awaited, blocking
+from agentgate.shell.step import Apart, Flow, Record, Sleep, Step, alone, date_event
 from agentgate.stores import AsyncStore, Op, Store, ops
-from agentgate.stores.history import History
+from agentgate.stores._op import History
 from agentgate.token.mint import CallToken
 from agentgate.values.canonical import canonical, parse
-from agentgate.values.identities import FORM, checked_name, is_name
-from agentgate.values.value_class import value_class
+from agentgate.values.request import FORM, checked_name, is_name
+from agentgate.values.value_class import Json, Names, Values, value_class
 
 # seconds: the longest run, hold and rest of a conversation, and clocks that differ
 LIFE = MAX_PROVEN_TTL + 2 * MAX_PROVEN_TTL + KEPT + 120
@@ -83,10 +83,10 @@ class AppliedRevocation:
     """
 
     name: str
-    tenants: tuple[str, ...]
+    tenants: Names
     in_force_at: float | None
-    lacking: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
+    lacking: Names = ()
+    unknown: Names = ()
 
 
 @dataclass(slots=True)
@@ -121,17 +121,10 @@ class _Order:
         return LIFE if self.kind in {"token", "run"} or self.before_ms else 0
 
     def record(self, what: str, tenant: str, **more: object) -> Record:
-        body = {
-            "type": what,
-            "time": round(time.time(), 6),
-            "tenant": tenant,
-            "name": self.name,
-            "by": self.by,
-            "reason": self.reason,
-        }
-        return Record({**body, **more})
+        said = {"name": self.name, "by": self.by, "reason": self.reason}
+        return Record(date_event(what, tenant=tenant, **said, **more))
 
-    def said(self) -> dict[str, object]:
+    def said(self) -> Json:
         """What it revokes, as a record holds it."""
         return {"before": self.before_ms / 1000 if self.before_ms else None, "life": self.life}
 
@@ -176,7 +169,7 @@ class Revoker(Protocol):
     @property
     def _store(self) -> Store | AsyncStore: ...
 
-    def every_tenant(self) -> tuple[str, ...]:
+    def every_tenant(self) -> Names:
         """All tenants it knows."""
 
 
@@ -273,7 +266,7 @@ class _RunsOwn:
     _store: Store | AsyncStore
     tenant: str
 
-    def every_tenant(self) -> tuple[str, ...]:
+    def every_tenant(self) -> Names:
         """The run's."""
         return (self.tenant,)
 
@@ -309,13 +302,12 @@ def void_token(self: Any, token: CallToken) -> Generator[Step, Any, bool]:
 
 
 def _op(order: _Order, tenant: str, told: bytes, seen: str) -> Op[ops.RevokeReply]:
-    life = order.life * 1000
     return ops.revoke(
         tenant,
         order.kind,
         order.subject,
         before_ms=order.before_ms,
-        life_ms=life,
+        life_ms=order.life * 1000,
         told=told,
         history=seen,
     )
@@ -375,7 +367,7 @@ def _revocations(
     skip = total = 0
     while skip <= total:
         total, page = yield Apart(alone(ops.list_revocations(tenant, skip)))
-        skip += max(1, len(page))
+        skip += len(page)
         now = time.time()
         found |= {each.name: each for each in _told(tenant, page, now)}
         if not page:
@@ -388,7 +380,7 @@ def _told(
 ) -> Iterator[StoredRevocation]:
     for each in page:
         try:
-            said: Mapping[str, Any] = parse(each.told)
+            said: Values = parse(each.told)
             by = str(said["by"])
             reason = str(said["reason"])
             at = float(said["at"])
@@ -419,7 +411,7 @@ class Tenants:
     def _history(self) -> History:
         return self._core.history
 
-    def every_tenant(self) -> tuple[str, ...]:
+    def every_tenant(self) -> Names:
         """Every tenant that a loaded workflow names, or whose history this gate has seen."""
         named = {tenant for workflow in self._core.catalog for tenant in workflow.tenants}
         return tuple(sorted(named | self._history.tenants()))

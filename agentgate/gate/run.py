@@ -18,7 +18,7 @@ from agentgate.decision.hold import Hold
 from agentgate.errors import CanonicalError, Overloaded, StoreUnavailable
 from agentgate.gate import call_steps, flow, turns
 from agentgate.gate.conversation import is_over
-from agentgate.gate.core import read
+from agentgate.gate.core import read_again
 from agentgate.gate.explaining import explained
 from agentgate.gate.holds import wait as waiting
 from agentgate.gate.holds.answer import many
@@ -28,13 +28,11 @@ from agentgate.gate.open_run import continue_for, renew
 from agentgate.gate.revoking import void_token
 from agentgate.gate.view import Settled, View
 from agentgate.identity.credential import AgentCredential, OIDCToken
-from agentgate.redemption.call import taken
-from agentgate.redemption.upstream import Redemption
-from agentgate.redemption.verifier import AsyncRedeemedCall, RedeemedCall
+from agentgate.redemption.credential import Redemption
+from agentgate.redemption.verifier import AsyncRedeemedCall, RedeemedCall, taken
 from agentgate.shell.bound import Bound
-from agentgate.shell.drive import adrive, drive
+from agentgate.shell.drive import adrive, arecording, awaited, blocking, busy, drive, recording
 from agentgate.shell.step import Step
-from agentgate.shell.twins import arecording, awaited, blocking, busy, recording
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical, digest
 from agentgate.values.refusal import Reason
@@ -45,9 +43,10 @@ from agentgate.values.request import (
     Derived,
     Header,
     RunState,
+    Spoken,
     User,
 )
-from agentgate.values.turns import Spoken
+from agentgate.values.value_class import Values
 from agentgate.workflow.model import Workflow
 
 if TYPE_CHECKING:
@@ -69,19 +68,19 @@ class _RunBase:
     @property
     def id(self) -> str:
         """The run's id."""
-        return self._view.state.header.id
+        return self.header.id
 
     @property
     def tenant(self) -> str:
         """The run's tenant."""
-        return self._view.state.header.tenant
+        return self.header.tenant
 
     @property
     def header(self) -> Header:
         """Whose run it is: tenant, user, agent and workflow version, as frozen when it was
         opened.
         """
-        return self._view.state.header
+        return self.state.header
 
     @property
     def state(self) -> RunState:
@@ -90,20 +89,20 @@ class _RunBase:
 
     @property
     def conversation(self) -> str:
-        """The host's id of the conversation; empty: the run belongs to none."""
-        return self._view.state.header.conversation
+        """The host's id of the conversation; empty: it gave none."""
+        return self.header.named_by_host
 
     @property
     def is_over(self) -> bool:
         """Whether the run has ended, is about to, or is full: of a conversation, the user's
         next words open the one that follows.
         """
-        return is_over(self._view.state)
+        return is_over(self.state)
 
     @property
     def intents(self) -> Mapping[str, Derived]:
         """What was derived from the user's turns, with the evidence."""
-        return self._view.state.intents
+        return self.state.intents
 
     @property
     def workflow(self) -> Workflow:
@@ -124,7 +123,7 @@ class _RunBase:
         So is a read that a person may be asked about, or its hold would never be found again;
         any other read is always a new one.
         """
-        state = self._view.state
+        state = self.state
         known = self._view.tool(tool)
         if known is None or (known.effect == "read" and not known.step_ups):
             return "call_" + secrets.token_urlsafe(12)
@@ -151,13 +150,13 @@ class _RunBase:
         )
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.id} {self._view.state.header.workflow}>"
+        return f"<{type(self).__name__} {self.id} {self.header.workflow}>"
 
 
 def _explain(
     self: _RunBase,
     tool: str = "",
-    args: Mapping[str, Any] | None = None,
+    args: Values | None = None,
     *,
     tool_call_id: str | None = None,
     definition: str = "",
@@ -179,7 +178,7 @@ def _explain(
     Raises:
         ConfigError: no such call is known here. RunRefused: the run is gone. StoreUnavailable.
     """
-    from agentgate.explain import verdicts  # noqa: PLC0415 - no call that is authorised or redeemed needs it
+    from agentgate.explain import explanation  # noqa: PLC0415 - no call that is authorised or redeemed needs it
 
     made = (
         None
@@ -187,7 +186,7 @@ def _explain(
         else flow.checked_call(tool, args, tool_call_id or "explained", definition)
     )
     # so that the import is over before the deadline runs
-    return explained(self._view, tool, made, tool_call_id, verdicts)
+    return explained(self._view, tool, made, tool_call_id, explanation)
 
 
 def _add_turn(
@@ -203,10 +202,9 @@ def _add_turn(
         RunRefused: the run is missing or closed. StoreUnavailable, AuditUnavailable: not added.
     """
     checked = turns.checked_turn(text)
-    steps = turns.add(
-        self._view.core, self._view.state, checked, turns.stored_turn(checked, agent_said)
+    self._view.seen = yield from turns.add(
+        self._view.core, self.state, checked, turns.stored_turn(checked, agent_said)
     )
-    self._view.seen = yield from steps
 
 
 def _add_doubt(self: _RunBase, words: str) -> Generator[Step, Any, None]:
@@ -216,7 +214,7 @@ def _add_doubt(self: _RunBase, words: str) -> Generator[Step, Any, None]:
     Raises:
         RunRefused: the run is missing or closed. StoreUnavailable, AuditUnavailable: not added.
     """
-    self._view.seen = yield from turns.add_doubt(self._view.core, self._view.state, words)
+    self._view.seen = yield from turns.add_doubt(self._view.core, self.state, words)
 
 
 def _continue_for(
@@ -238,10 +236,9 @@ def _continue_for(
             does not take them (any more).
         StoreUnavailable, AuditUnavailable.
     """
-    steps = continue_for(
-        self._view.core, self._view.state, tenant=tenant, user=user, agent=agent
+    self._view.seen = yield from continue_for(
+        self._view.core, self.state, tenant=tenant, user=user, agent=agent
     )
-    self._view.seen = yield from steps
 
 
 def _renew(
@@ -255,14 +252,12 @@ def _renew(
             here, or somebody else.
         StoreUnavailable, AuditUnavailable.
     """
-    self._view.seen = yield from renew(
-        self._view.core, self._view.state, user=user, agent=agent
-    )
+    self._view.seen = yield from renew(self._view.core, self.state, user=user, agent=agent)
 
 
 def _close(self: _RunBase) -> Generator[Step, Any, None]:
     """End the run; nothing is minted in it any more."""
-    self._view.seen = yield from turns.close(self._view.core, self._view.state)
+    self._view.seen = yield from turns.close(self._view.core, self.state)
 
 
 def _take_lock(self: _RunBase, holder: str, wait: float = WAIT) -> Generator[Step, Any, int]:
@@ -280,19 +275,14 @@ def _give_lock(self: _RunBase, holder: str) -> Generator[Step, Any, None]:
         yield ops.lock_run(self.tenant, self.id, holder, 0)
 
 
-def _facts(
-    self: _RunBase, tool_call_id: str
-) -> Generator[Step, Any, tuple[Mapping[str, Any], ...]]:
+def _facts(self: _RunBase, tool_call_id: str) -> Generator[Step, Any, tuple[Values, ...]]:
     """The declared facts of the one redeemed call of this id: a mapping for each row; empty
     where there is none, or more than one call.
 
     Raises:
         RunRefused: the run is gone. StoreUnavailable.
     """
-    header = self._view.state.header
-    self._view.seen = state = yield from read(
-        self._view.core, header.tenant, header.id, self._view.state
-    )
+    self._view.seen = state = yield from read_again(self._view.core, self.state)
     found = [call.rows for call in state.calls if call.id == tool_call_id]
     return (
         tuple({n: v for n, v in row.items() if not n.startswith("[")} for row in found[0])
@@ -309,12 +299,11 @@ def _holds(self: _RunBase) -> Generator[Step, Any, tuple[Hold, ...]]:
         RunRefused: the run is gone. StoreUnavailable.
     """
     core = self._view.core
-    header = self._view.state.header
-    self._view.seen = state = yield from read(core, header.tenant, header.id, self._view.state)
+    self._view.seen = state = yield from read_again(core, self.state)
     return tuple(
         [
             with_words(core, hold, state)
-            for hold in (yield from many(header.tenant, header.id, None))
+            for hold in (yield from many(self.tenant, self.id, None))
         ]
     )
 

@@ -22,30 +22,25 @@ from agentgate.gate.holds.callback import Confirm
 from agentgate.gate.notify import Command, Webhook
 from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive
-from agentgate.redemption.upstream import UpstreamBroker, is_broker
+from agentgate.redemption.credential import UpstreamBroker, is_broker
 from agentgate.shell.bound import AT_ONCE, checked_at_once
 from agentgate.shell.spans import Tracing
 from agentgate.token.jws import ALGS, Alg
-from agentgate.values.identities import is_name
+from agentgate.values.request import is_name
 from agentgate.values.urls import is_secure
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import Json, Names, Values, value_class
 
 Directory = str | os.PathLike[str]
-AnswerKeys = Mapping[str, Mapping[str, Any] | Directory]
-# IdentitySettings | Mapping[str, Any] | Directory: naming the class would load pydantic for
+AnswerKeys = Mapping[str, Values | Directory]
+# IdentitySettings | Values | Directory: naming the class would load pydantic for
 # every gate
 IdentityGiven = Any
-PasskeysGiven = Any  # PasskeySettings | Mapping[str, Any]: as above
+PasskeysGiven = Any  # PasskeySettings | Values: as above
 
 
 def _is_issuer(value: object) -> bool:
     url = urlsplit(value) if type(value) is str else urlsplit("")
-    return (
-        is_secure(url.scheme, url.hostname)
-        and not url.query
-        and not url.fragment
-        and url.username is None
-    )
+    return is_secure(url) and not url.query and not url.fragment and url.username is None
 
 
 def _is_path(value: object) -> bool:
@@ -97,7 +92,7 @@ def _is_confirm(value: object) -> bool:
 
 
 # A budget is never off: what it may be at most.
-MOST: dict[str, Any] = {
+MOST: Json = {
     "denials_per_run": 1000,
     "open_holds_per_run": 100,
     "runs_per_hour": 100_000,
@@ -258,7 +253,7 @@ class GateSettings(ABC):
     shared_runs: bool = False
     at_once: int = AT_ONCE
     tracing: Tracing | None = None
-    checkpoints: tuple[str, ...] = ()
+    checkpoints: Names = ()
     auditor: Directory | None = None
 
     def __post_init__(self) -> None:

@@ -23,13 +23,13 @@ from agentgate.identity.proven import agent_json, restore_agent, restore_user, u
 from agentgate.intents.deriver import CLARITY, Deriver, after, answers, fold
 from agentgate.language.prompt import Prompt
 from agentgate.language.turn import Turn
-from agentgate.redemption.facts import check_rows
+from agentgate.redemption.outcome import check_rows
 from agentgate.stores.ops import CallRecord, RunRecord
 from agentgate.values.canonical import canonical, parse
-from agentgate.values.forms import spell_value
+from agentgate.values.entities import spell_value
 from agentgate.values.refusal import Failure, Reason, RunRefused
-from agentgate.values.request import Derived, EarlierCall, Header, RunState
-from agentgate.values.turns import DOUBT, split_turns
+from agentgate.values.request import DOUBT, Derived, EarlierCall, Header, RunState, split_turns
+from agentgate.values.value_class import Names, Values
 from agentgate.workflow.model import Doubt, Intent, Workflow
 from agentgate.workflow.rule import Fact
 
@@ -93,7 +93,7 @@ class Readings:
         turn = lru_cache(_KEPT)(Turn)
 
         @lru_cache(_KEPT)
-        def state(intents: tuple[Intent, ...], turns: tuple[str, ...], reader: str) -> Any:
+        def state(intents: tuple[Intent, ...], turns: Names, reader: str) -> Any:
             if not turns:
                 return hearing.begun(intents)
             # a gate that sees a long conversation for the first time
@@ -108,12 +108,12 @@ class Readings:
 
         @lru_cache(_KEPT)  # shared by every run, of any tenant, with these words
         def told(
-            intents: tuple[Intent, ...], turns: tuple[str, ...], reader: str
+            intents: tuple[Intent, ...], turns: Names, reader: str
         ) -> Mapping[str, Derived]:
             return MappingProxyType(answers(hearing, intents, state(intents, turns, reader)))
 
         @lru_cache(_KEPT)
-        def prompt(turns: tuple[str, ...], days: Days, reader: str) -> Prompt:
+        def prompt(turns: Names, days: Days, reader: str) -> Prompt:
             for heard in range(_STEP, len(turns), _STEP):
                 prompt(turns[:heard], days, reader)
             if not turns:
@@ -127,9 +127,17 @@ class Readings:
         self.header: Callable[[bytes], Header] = lru_cache(_KEPT)(_header)
         self.turn: Callable[[str], Turn] = turn
 
+    def read_header(self, record: RunRecord, known: RunState | None) -> tuple[Header, Names]:
+        """The header and the turns of a run as it was read, or, where they are left out, as they
+        are `known`.
+        """
+        if record.header or known is None:
+            return self.header(record.header), record.turns
+        return known.header, known.stored
+
     def prompt(
         self,
-        turns: tuple[str, ...],
+        turns: Names,
         day: date,
         doubts: Doubts = (),
         user: str = "",
@@ -150,7 +158,7 @@ class Readings:
         return found
 
     def intents(
-        self, workflow: Workflow, turns: tuple[str, ...], doubts: Doubts = (), user: str = ""
+        self, workflow: Workflow, turns: Names, doubts: Doubts = (), user: str = ""
     ) -> Mapping[str, Derived]:
         """What the turns say of every intent of the workflow: what a deriver leaves out is
         absent, a failing one is unclear.
@@ -171,14 +179,14 @@ class Readings:
         )
 
     def _told(
-        self, intents: tuple[Intent, ...], turns: tuple[str, ...], doubts: Doubts, reader: str
+        self, intents: tuple[Intent, ...], turns: Names, doubts: Doubts, reader: str
     ) -> Mapping[str, Derived]:
         """The answers, where an intent that some words doubt is unclear until turns behind
         these words ask for it by themselves.
         """
         since: dict[str, tuple[int, str]] = {}
 
-        def answers_of(heard: tuple[str, ...]) -> dict[str, Derived]:
+        def answers_of(heard: Names) -> dict[str, Derived]:
             found = dict(self._answers(intents, heard, reader))
             for name, (at, words) in since.items():
                 if (
@@ -206,7 +214,7 @@ class Readings:
         return answers_of(turns)
 
     def ended(
-        self, workflow: Workflow, turns: tuple[str, ...], doubts: Doubts, user: str, heard: int
+        self, workflow: Workflow, turns: Names, doubts: Doubts, user: str, heard: int
     ) -> bool:
         """Whether a yes that was given after so many turns (0: none was) counts no more: a
         later one took something back, or may have.
@@ -269,12 +277,12 @@ class Readings:
         )
 
 
-def _reader(turns: tuple[str, ...], user: str) -> str:
+def _reader(turns: Names, user: str) -> str:
     """The user, where it matters to the reading who they are: a letter has several lines."""
     return user if any("\n" in turn for turn in turns) else ""
 
 
-def _given(turn: str, reader: str) -> tuple[str, ...]:
+def _given(turn: str, reader: str) -> Names:
     # a turn that no letter is in is read once for all
     return (turn, reader) if reader else (turn,)
 
@@ -314,8 +322,8 @@ def missing(tenant: str, run: str, why: str = "no such run") -> RunRefused:
 def prompt_of(
     readings: Readings,
     header: Header,
-    before: tuple[str, ...],
-    turns: tuple[str, ...],
+    before: Names,
+    turns: Names,
     doubts: Doubts,
 ) -> Prompt:
     """What the user named in a run: in its turns, and in the stored ones `before` them, of
@@ -335,9 +343,7 @@ def prompt_of(
     return readings.prompt(said, day, unsure, header.reader, days)
 
 
-def turns_behind(
-    before: tuple[str, ...], turns: tuple[str, ...], doubts: Doubts
-) -> tuple[tuple[str, ...], Doubts]:
+def turns_behind(before: Names, turns: Names, doubts: Doubts) -> tuple[Names, Doubts]:
     """The turns and doubts of a run, behind the stored ones of earlier runs."""
     earlier = split_turns(before)
     return (*earlier.turns, *turns), (
@@ -377,9 +383,9 @@ def run_state(
     if record.since and known is None:
         raise missing(tenant, run, "only a part was read")
     try:
-        header = readings.header(record.header)
-        before = () if whole else record.turns[: len(header.earlier)]
-        turns, doubts, agent_said = split_turns(record.turns[len(before) :])
+        header, stored = readings.read_header(record, known)
+        before = () if whole else stored[: len(header.earlier)]
+        turns, doubts, agent_said = split_turns(stored[len(before) :])
         ended = cache(partial(readings.ended, workflow, turns, doubts, header.reader))
         earlier: tuple[EarlierCall, ...] = ()
         tried = frozenset[str]()
@@ -411,16 +417,17 @@ def run_state(
         denials_spent=record.denials_spent,
         acts=record.acts,
         owned=record.owned,
+        full=record.full,
         doubts=doubts,
         agent_said=agent_said,
         tried=tried,
-        stored=record.turns,
+        stored=stored,
         whole=whole,
     )
 
 
 def _earlier_call(
-    workflow: Workflow, call: CallRecord, head: Mapping[str, Any], ended: Callable[[int], bool]
+    workflow: Workflow, call: CallRecord, head: Values, ended: Callable[[int], bool]
 ) -> EarlierCall:
     tool = workflow.tools.get(head["tool"])
     yes = head.get("yes") or {"turns": 0}
@@ -479,7 +486,7 @@ def _with_calls(
     return tuple(sorted(calls.values(), key=attrgetter("redeemed_at", "digest"))), tried
 
 
-def attempt_of(head: Mapping[str, Any]) -> tuple[str, int]:
+def attempt_of(head: Values) -> tuple[str, int]:
     """Which act a call attempts (`Minting.act`), under which number; an empty one: a read, or a
     call of an earlier version.
     """
@@ -488,8 +495,8 @@ def attempt_of(head: Mapping[str, Any]) -> tuple[str, int]:
 
 
 def _rows(
-    declared: Mapping[str, Any], recorded: bytes | None, facts: Mapping[str, Fact]
-) -> tuple[Mapping[str, Any], ...]:
+    declared: Values, recorded: bytes | None, facts: Mapping[str, Fact]
+) -> tuple[Values, ...]:
     """The facts of a call as their types spell them: its server wrote them, and what is not the
     declared facts is none.
     """

@@ -22,18 +22,17 @@ from datetime import date
 from agentgate.decision.versions import under
 from agentgate.errors import ConfigError
 from agentgate.explain.evidence import MASKED
-from agentgate.gate.core import Core, read, stamp
+from agentgate.gate.core import Core, read_again, stamp
 from agentgate.gate.holds.answer import many
 from agentgate.gate.state import ENDED, Doubts, missing, prompt_of, turns_behind
 from agentgate.language.spans import Entity, entities
 from agentgate.language.turn import MAX_READ, MAX_TURN
-from agentgate.shell.readers import apart
+from agentgate.shell.drive import apart
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
 from agentgate.values.entities import Key
 from agentgate.values.refusal import NOT_SHOWN, Failure, Reason, RunRefused
-from agentgate.values.request import RunState
-from agentgate.values.turns import DOUBT, Spoken, answering, turn_text
+from agentgate.values.request import DOUBT, RunState, Spoken, answering, turn_text
 
 MAX_TURNS = 200  # a gate that has not seen the run yet reads them all
 # characters of all turns of a run: what each turn costs depends on what was said before it
@@ -92,7 +91,7 @@ def _changes_held(core: Core, state: RunState, text: str) -> Flow:
     another order), or may have.
     """
     header = state.header
-    day = date.fromisoformat(state.header.day)
+    day = date.fromisoformat(header.day)
     turn = core.readings.turn(text)
     named = yield from apart(
         len(text), lambda: _values(filter(turn.reshapes, entities(turn.own, day)))
@@ -131,7 +130,7 @@ def add(core: Core, state: RunState, text: str, stored: str) -> Flow:
     """
     header = state.header
     answer = "stale"
-    over = time.time() >= state.header.expires_at
+    over = time.time() >= header.expires_at
     for tries_left in reversed(range(_TRIES)):
         if len(state.turns) >= MAX_TURNS:
             raise refused_input(
@@ -154,7 +153,7 @@ def add(core: Core, state: RunState, text: str, stored: str) -> Flow:
         )
         if answer != "stale":
             break
-        state = yield from read(core, header.tenant, header.id, state)
+        state = yield from read_again(core, state)
     if answer == "closed":
         raise RunRefused((_CLOSED,), header.id)
     state = yield from _changed(core, state, answer, "turn_added")
@@ -188,7 +187,7 @@ def add_doubt(core: Core, state: RunState, words: str) -> Flow:
             raise RunRefused((_CLOSED,), header.id)
         if answer != "stale":
             return (yield from _changed(core, state, answer, "doubt_added"))
-        state = yield from read(core, header.tenant, header.id, state)
+        state = yield from read_again(core, state)
     raise RunRefused(
         (Failure(Reason.STORE, "run", "changed during every try", "a run at rest"),)
     )
@@ -201,7 +200,7 @@ def _lessens(core: Core, state: RunState, doubts: Doubts) -> Flow:
     versions, readings = (yield from core.in_force.of(state.header)), core.readings
     header = state.header
     turns = state.turns
-    before = state.stored[: len(state.header.earlier)]
+    before = state.stored[: len(header.earlier)]
     remembers = any(tool.remember for each in versions.each for tool in each.tools.values())
 
     def left(doubts: Doubts) -> list[object]:
@@ -243,4 +242,4 @@ def _changed(core: Core, state: RunState, answer: str, record: str) -> Flow:
         raise missing(header.tenant, header.id)
     core.notifier.wake(header.tenant)  # a hold may be cancelled by that
     yield stamp(record, header)
-    return (yield from read(core, header.tenant, header.id, state))
+    return (yield from read_again(core, state))

@@ -1,10 +1,23 @@
-"""Where and as what a workload runs, by a signed statement of a configured attestor; never by
-the request.
+"""What others sign about an agent: where and as what it runs, and through whom its work came; never
+what the request says.
 
-Rules: a statement is about one workload and counts for no other; its attestor may speak of its
+A statement is about one workload and counts for no other; its attestor may speak of its
 own clusters only. Two forms: a JWT, and a DSSE envelope (protocol v1) around an in-toto
 Statement v1 with the predicate `PREDICATE`. How fresh it has to be is the workflow's word
 (`attested_within`); it never counts before its time, and not after its own end.
+
+A hop is signed by the broker that passes work on (nested `act`, RFC 8693 section 4.1), as a JWT:
+`iss` is the broker, `sub` whose work it is, `aud` the
+gate, `act` who may act now with everybody before nested inside. The hop of *scheduler* to
+*api*, and that of *api* to *orchestrator*:
+
+    iss scheduler   sub lee   act {sub: api,          act: {sub: scheduler}}
+    iss api         sub lee   act {sub: orchestrator, act: {sub: api, act: {sub: scheduler}}}
+
+No hop without its JWT; each continues exactly what the one before it says, for the same
+`sub`, and the last names the agent that shows it. Whose work it is: the user, or where there is
+none, the first broker itself. Which brokers and how many a workflow takes is its own word
+(`via`, checked in `agentgate.decision.checks`).
 """
 
 from __future__ import annotations
@@ -23,7 +36,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from agentgate.errors import CredentialRefused
 from agentgate.identity.credential import MAX_CREDENTIAL, Credential
 from agentgate.identity.keys import KeySource, strict_object
-from agentgate.identity.settings import AttestorSettings
+from agentgate.identity.settings import AttestorSettings, BrokerSettings
 from agentgate.identity.signed import LEEWAY, ExpectedClaims, read, text_of, verified
 from agentgate.shell.step import OutsideFlow
 from agentgate.values.request import Posture
@@ -124,15 +137,12 @@ def attested(
 
 def _key(cnf: object) -> str:
     """The thumbprint of the key that the workload was attested with; empty: none is named."""
-    named = list(cnf.items()) if type(cnf) is dict and len(cnf) <= 1 else [("", "")]
-    if any(
-        way not in {"jkt", "x5t#S256"} or type(value) is not str or not value
-        for way, value in named
-    ):
-        raise CredentialRefused(
-            f"{_WHAT}.cnf", "another way to confirm", "one of jkt, x5t#S256"
-        )
-    return str(named[0][1]) if named else ""
+    match cnf:
+        case {"jkt": str(key), **more} | {"x5t#S256": str(key), **more} if key and not more:
+            return key
+        case {**more} if not more:
+            return ""
+    raise CredentialRefused(f"{_WHAT}.cnf", "another way to confirm", "one of jkt, x5t#S256")
 
 
 def _time(said: Mapping[str, Any], name: str) -> float:
@@ -167,7 +177,7 @@ def _envelope(
     for attestor in attestors:
         for kid, signature in signatures:
             key = (yield from attestor.source.held(kid)).keys.get(kid)
-            if key and _signed(key.key, signature, signed):
+            if key and _is_signed(key.key, signature, signed):
                 return (attestor, *_statement(payload, attestor.settings, now))
     raise CredentialRefused(
         f"{_WHAT}.signatures",
@@ -208,7 +218,7 @@ def _outer(credential: Credential) -> tuple[bytes, list[tuple[str, bytes]]] | Cr
         return wrong
 
 
-def _signed(key: object, signature: bytes, data: bytes) -> bool:
+def _is_signed(key: object, signature: bytes, data: bytes) -> bool:
     try:
         if isinstance(key, Ed25519PublicKey):
             key.verify(signature, data)
@@ -245,3 +255,88 @@ def _statement(
     if ends <= now - LEEWAY:
         raise CredentialRefused(f"{_WHAT}.expires_at", "past", "a time to come")
     return text_of(subjects[0], "name", _WHAT), predicate, ends
+
+
+MAX_HOPS = 8  # as many as a workflow can allow
+_VIA = "agent.via"
+
+
+@value_class
+class Broker:
+    """One configured broker and its keys."""
+
+    settings: BrokerSettings
+    source: KeySource
+
+
+@value_class
+class Hops:
+    """Proven hops. `via`: the brokers, nearest to the agent last; `expires_at`: when the first
+    of the hops ends.
+    """
+
+    via: tuple[str, ...]
+    expires_at: float
+    settings: tuple[BrokerSettings, ...] = ()
+
+
+def proven_hops(
+    hops: tuple[Credential, ...],
+    brokers: Mapping[str, Broker],
+    *,
+    agent: str,
+    user: str | None,
+    now: float,
+) -> OutsideFlow[Hops]:
+    """Prove how work came to an agent.
+
+    Args:
+        hops: the brokers' JWTs, nearest to the agent last; at least one.
+        brokers: the configured brokers, by name.
+        agent: the proven agent: its `sub`.
+        user: the proven user's `sub`; None: there is no user.
+        now: POSIX seconds.
+
+    Raises:
+        CredentialRefused, KeysUnavailable.
+    """
+    if len(hops) > MAX_HOPS:
+        raise CredentialRefused(_VIA, f"{len(hops)} hops", f"at most {MAX_HOPS}")
+    via = []
+    before: Mapping[str, Any] = {}
+    whose = user
+    ends = float("inf")
+    for place, hop in enumerate(hops):
+        what = f"{_VIA}[{place}]"
+        name = read(hop, what).unverified_claims.get("iss")
+        broker = brokers.get(name) if type(name) is str else None
+        if not broker:
+            raise CredentialRefused(f"{what}.iss", name, "a configured broker")
+        expected = ExpectedClaims(
+            what, broker.settings.audience, name, max_lifetime=broker.settings.max_lifetime
+        )
+        claims = yield from verified(hop, broker.source, expected, now)
+        if whose is None:
+            whose = str(name)
+        if claims["sub"] != whose:
+            raise CredentialRefused(f"{what}.sub", claims["sub"], whose)
+        act = claims.get("act")
+        before = before or {"sub": name}
+        if type(act) is not dict or act.keys() != {"sub", "act"} or act["act"] != before:
+            raise CredentialRefused(
+                f"{what}.act",
+                "another chain",
+                "who may act now, with exactly the hops before nested inside",
+            )
+        if before["sub"] != name:
+            raise CredentialRefused(
+                f"{what}.iss", name, f"{before['sub']}, to whom the hop before passed it"
+            )
+        via.append(name)
+        before = act
+        ends = min(ends, float(claims["exp"]))
+    if before.get("sub") != agent:
+        raise CredentialRefused(
+            f"{_VIA}.act.sub", before.get("sub"), f"{agent}, which shows it"
+        )
+    return Hops(tuple(via), ends, tuple(brokers[name].settings for name in via))

@@ -5,17 +5,30 @@ Rules: which verifier looks at a credential is decided by its kind and by the na
 settings; nothing that a credential says of itself counts before its signature. What a
 credential proves ends with it, and with the first end of all that came along. Proving yields
 what it waits for (`Outside`) and does no I/O itself.
+
+A client authenticates itself by `private_key_jwt` (RFC 7523 section 3, OpenID Connect Core
+section 9) or mTLS (RFC 8705 section 2.2). A client is one that the settings name; its keys or
+the thumbprints of its certificates stand there. An assertion is its own (`iss` and `sub`), for
+this audience, lives an hour at most, and has a `jti`: whoever accepts it remembers that until
+it ends: it counts once.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 from dataclasses import replace
 from typing import Any, Self
 
 from agentgate.errors import CredentialRefused, Failure
-from agentgate.identity.attestation import Attested, Attestor, attested
-from agentgate.identity.client import Client
+from agentgate.identity.attestation import (
+    Attested,
+    Attestor,
+    Broker,
+    Hops,
+    attested,
+    proven_hops,
+)
 from agentgate.identity.connection import Connection, caller, networks
 from agentgate.identity.credential import (
     JWTSVID,
@@ -24,16 +37,96 @@ from agentgate.identity.credential import (
     Credential,
     OIDCToken,
 )
-from agentgate.identity.delegation import Broker, Hops, proven_hops
 from agentgate.identity.keys import KeySource
 from agentgate.identity.oidc import Issuer
 from agentgate.identity.proven import Proven, placed
-from agentgate.identity.settings import IdentityGiven, IdentitySettings
-from agentgate.identity.signed import read
+from agentgate.identity.settings import ClientSettings, IdentityGiven, IdentitySettings
+from agentgate.identity.signed import ExpectedClaims, check_own, read, text_of, verified
 from agentgate.identity.svid import TrustDomain, chain_of, trust_domain
 from agentgate.shell.step import OutsideFlow
 from agentgate.values.refusal import Reason
 from agentgate.values.request import Agent, Boundary, User
+from agentgate.values.value_class import value_class
+
+MAX_LIFETIME = 3600  # seconds of an assertion; what usual clients ask for at most
+_ASSERTIONS = frozenset({"", "jwt", "client-authentication+jwt"})
+_CLIENT = "client"
+
+
+@value_class
+class ProvenClient:
+    """A client that authenticated itself.
+
+    Attributes:
+        id: its name in the settings.
+        tenants: the only tenants it may act in.
+        expires_at: POSIX seconds until which `jti` has to be remembered; 0 for a certificate.
+        jti: id of the assertion; empty for a certificate.
+    """
+
+    id: str
+    tenants: tuple[str, ...]
+    expires_at: float = 0.0
+    jti: str = ""
+
+
+@value_class
+class Client:
+    """One configured client and its keys."""
+
+    name: str
+    settings: ClientSettings
+    source: KeySource | None
+
+    def assertion(self, credential: Credential, now: float) -> OutsideFlow[ProvenClient]:
+        """Prove the client by a `private_key_jwt` assertion. `now`: POSIX seconds.
+
+        Raises:
+            CredentialRefused, KeysUnavailable.
+        """
+        if not self.source:
+            raise CredentialRefused(
+                _CLIENT,
+                "an assertion",
+                f"a certificate: {self.name} has no keys in the settings",
+            )
+        required = tuple("iss sub aud exp iat jti".split())
+        expected = ExpectedClaims(
+            _CLIENT,
+            self.settings.audience,
+            self.name,
+            _ASSERTIONS,
+            required,
+            max_lifetime=MAX_LIFETIME,
+        )
+        claims = yield from verified(credential, self.source, expected, now)
+        check_own(claims, _CLIENT)
+        if text_of(claims, "sub", _CLIENT) != self.name:
+            raise CredentialRefused(f"{_CLIENT}.sub", claims["sub"], self.name)
+        return ProvenClient(
+            self.name,
+            self.settings.tenants,
+            float(claims["exp"]),
+            text_of(claims, "jti", _CLIENT),
+        )
+
+    def certificate(self, thumbprint: str) -> ProvenClient:
+        """Prove the client by its certificate: SHA-256 thumbprint (base64url), by whoever ended
+        the TLS connection.
+
+        Raises:
+            CredentialRefused: it is none of the client's.
+        """
+        known = [
+            each
+            for each in self.settings.certificates
+            if hmac.compare_digest(each.encode(), thumbprint.encode())
+        ]
+        if not known:
+            raise CredentialRefused(
+                f"{_CLIENT}.certificate", thumbprint or "none", f"a certificate of {self.name}"
+            )
+        return ProvenClient(self.name, self.settings.tenants)
 
 
 class Identities:

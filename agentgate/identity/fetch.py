@@ -159,7 +159,7 @@ class _Exchange:
 
     def _connect(self, authorities: str | None) -> None:
         url = urlsplit(self.url)
-        if not is_secure(url.scheme, url.hostname):
+        if not is_secure(url):
             raise self._refused("without TLS", "https (http on loopback only)")
         host = url.hostname or ""
         port = url.port or _PORTS[url.scheme]

@@ -9,7 +9,7 @@ and after failures less and less often (no storm on the issuer, whatever callers
 caller reads at a time; others go on with the keys they have, and who shows an unknown `kid`
 meanwhile is told to come again: a slow issuer, and tokens that nobody signed, take one place of
 a gate and not all. Where there are no keys yet, a few callers wait for the first ones
-(`agentgate.shell.reader`), in threads of their own; others are told to come again.
+(`agentgate.shell.bound`), in threads of their own; others are told to come again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from agentgate.errors import CredentialRefused, KeyRefused, KeysUnavailable
 from agentgate.identity.fetch import MAX_BYTES, SECONDS, fetch
-from agentgate.shell.reader import OneReader
+from agentgate.shell.bound import OneReader
 from agentgate.shell.step import Outside, OutsideFlow
 from agentgate.token.jws import SECRET, PublicKey
 from agentgate.token.regular_file import read_regular

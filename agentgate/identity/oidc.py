@@ -3,26 +3,96 @@
 Rules: the issuer is looked up in the settings; its keys are where they say, never where the
 token points. An issuer proves only what its settings name (users, agents or jobs), only for its
 own tenants. Claims become id, tenant and groups by configuration. A token of another kind is
-refused (`agentgate.identity.token_kind`); where an issuer proves both, what its agents' tokens
+refused (`agentgate.identity.signed`); where an issuer proves both, what its agents' tokens
 have tells them from its users'.
+
+Tokens of CI jobs prove an agent, the job, and never a user. What these issuers always say must be
+there and be text, so that a token of another kind under the same issuer is no job; a workflow
+names the claims that count, and each that it names must be there (`agentgate.decision.checks`). A
+name that can be taken over by somebody else (a repository's, an owner's) is worth its id:
+`UNLASTING` pairs them, and lint asks for the id.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from agentgate.errors import CredentialRefused, IdentityRefused
-from agentgate.identity.ci import SHAPES
 from agentgate.identity.credential import AgentCredential
 from agentgate.identity.keys import KeySource
-from agentgate.identity.possession import proven_key
 from agentgate.identity.proven import Proven, proven_agent, proven_user
 from agentgate.identity.settings import AgentClaims, IssuerSettings
-from agentgate.identity.signed import ExpectedClaims, SignedClaims, text_of, verified
-from agentgate.identity.token_kind import check_agent, check_user
+from agentgate.identity.signed import (
+    ExpectedClaims,
+    SignedClaims,
+    check_agent,
+    check_user,
+    proven_key,
+    text_of,
+    verified,
+)
 from agentgate.shell.step import OutsideFlow
 from agentgate.values.request import Agent, User
 from agentgate.values.value_class import value_class
+
+
+@value_class
+class CIShape:
+    """What the tokens of one CI say.
+
+    Attributes:
+        required: claims that every job has, as text (names with spaces between).
+        attempt: claims that tell one attempt of a job from every other.
+    """
+
+    required: str
+    attempt: tuple[str, ...]
+
+    def check(self, claims: SignedClaims, what: str) -> None:
+        """Raise CredentialRefused where a required claim is missing or no text."""
+        for name in self.required.split():
+            text_of(claims, name, what)
+
+    def once(self, claims: SignedClaims) -> str:
+        """The attempt, as one text."""
+        return ".".join(str(claims[name]) for name in self.attempt)
+
+    def environment_of(
+        self, claims: SignedClaims, known: Mapping[str, str] | None
+    ) -> str | None:
+        """The environment of workflows that the job's stands for. None: the settings say
+        nothing; empty: the job has none that is known.
+        """
+        if known is None:
+            return None
+        value = claims.get("environment")
+        return known.get(value, "") if type(value) is str else ""
+
+
+SHAPES: Mapping[str, CIShape] = {
+    # docs.github.com/actions/reference/security/oidc
+    "github": CIShape(
+        "repository repository_id repository_owner repository_owner_id ref event_name "
+        "job_workflow_ref runner_environment run_id run_attempt",
+        ("run_id", "run_attempt"),
+    ),
+    # docs.gitlab.com/ci/secrets/id_token_authentication: token payload
+    "gitlab": CIShape(
+        "project_id project_path namespace_id ref ref_type ref_protected pipeline_source job_id",
+        ("job_id",),
+    ),
+}
+# claim that can change hands -> the claim that cannot
+UNLASTING: Mapping[str, str] = dict(
+    each.split()
+    for each in """repository repository_id
+repository_owner repository_owner_id
+project_path project_id
+namespace_path namespace_id
+user_login user_id""".splitlines()
+)
+
 
 MAX_CLAIMS = 100
 MAX_CLAIM = 512

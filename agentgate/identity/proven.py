@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from agentgate.values.request import Agent, Boundary, Posture, User
-from agentgate.values.value_class import names_of, value_class
+from agentgate.values.value_class import names_of, set_derived, value_class
 
 Who = TypeVar("Who")
 
@@ -39,38 +39,12 @@ class Proven(Generic[Who]):
     nonce: str = ""
 
 
-def _set(value: object, **fields: object) -> None:
-    for name, item in fields.items():
-        object.__setattr__(value, name, item)
-
-
-def proven_agent(
-    agent: str,
-    *,
-    spiffe: str = "",
-    issuer: str = "",
-    claims: Mapping[str, str] | None = None,
-    posture: Posture | None = None,
-    boundary: Boundary | None = None,
-    via: tuple[str, ...] = (),
-    subject: str = "",
-    key: str = "",
-    environment: str | None = None,
-) -> Agent:
+def proven_agent(agent: str, **proven: Any) -> Agent:
     """An agent whose credential the caller has verified. Every argument must come from that
     credential.
     """
     out = Agent(agent)
-    _set(
-        out,
-        spiffe=spiffe,
-        issuer=issuer,
-        claims=dict(claims or {}),
-        posture=posture,
-        boundary=boundary,
-        via=via,
-    )
-    _set(out, subject=subject, key=key, environment=environment, identity="proven")
+    set_derived(out, **proven, identity="proven")
     return out
 
 
@@ -80,38 +54,22 @@ def placed(
     """A proven agent with what was proven beside its credential. Only for an agent that
     `proven_agent` built.
     """
-    _set(agent, posture=posture, boundary=boundary, via=via)
+    set_derived(agent, posture=posture, boundary=boundary, via=via)
     return agent
 
 
 def narrowed(agent: Agent, claims: Collection[str]) -> Agent:
     """A proven agent with only these of its claims. As `placed`."""
-    _set(agent, claims={name: value for name, value in agent.claims.items() if name in claims})
+    set_derived(
+        agent, claims={name: value for name, value in agent.claims.items() if name in claims}
+    )
     return agent
 
 
-def proven_user(
-    user: str,
-    *,
-    tenant: str,
-    groups: tuple[str, ...] = (),
-    issuer: str = "",
-    subject: str = "",
-    auth_time: int | None = None,
-    acr: str | None = None,
-    amr: tuple[str, ...] = (),
-) -> User:
-    """A user whose token the caller has verified."""
+def proven_user(user: str, *, tenant: str, groups: tuple[str, ...] = (), **proven: Any) -> User:
+    """A user whose token the caller has verified, with what else of them it proves."""
     out = User(user, tenant=tenant, groups=groups)
-    _set(
-        out,
-        issuer=issuer,
-        subject=subject,
-        auth_time=auth_time,
-        acr=acr,
-        amr=amr,
-        identity="proven",
-    )
+    set_derived(out, **proven, identity="proven")
     return out
 
 
@@ -124,17 +82,17 @@ def restore_user(kept: Mapping[str, Any] | None) -> User | None:
     """The user of a run header that a gate wrote."""
     if kept is None:
         return None
-    user = User(kept["id"], tenant=kept["tenant"], groups=tuple(kept["groups"]))
-    _set(user, identity=kept["identity"], amr=tuple(kept.get("amr", ())))
-    _set(
-        user,
-        **{
-            name: kept[name]
-            for name in ("issuer", "subject", "auth_time", "acr")
-            if name in kept
-        },
+    groups = tuple(kept["groups"])
+    user = User(kept["id"], tenant=kept["tenant"], groups=groups)
+    set_derived(
+        user, **_fields_of(User, kept) | {"groups": groups, "amr": tuple(kept.get("amr", ()))}
     )
     return user
+
+
+def _fields_of(kind: type, kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that a header has: one of 0.1.0's start lacks some."""
+    return {name: kept[name] for name in names_of(kind) if name in kept}
 
 
 def agent_json(agent: Agent) -> dict[str, Any]:
@@ -155,17 +113,11 @@ def restore_agent(kept: Mapping[str, Any]) -> Agent:
     posture = kept["posture"]
     boundary = kept["boundary"]
     out = Agent(kept["id"])
-    _set(
-        out,
-        spiffe=kept["spiffe"],
-        issuer=kept["issuer"],
-        claims=dict(kept["claims"]),
-        posture=Posture(posture[0], datetime.fromisoformat(posture[1])) if posture else None,
-        boundary=Boundary(*boundary) if boundary else None,
-        via=tuple(kept["via"]),
-        identity=kept["identity"],
-    )
-    _set(
-        out, **{name: kept[name] for name in ("subject", "key", "environment") if name in kept}
-    )  # absent in a header of 0.1.0's start
+    read = {
+        "claims": dict(kept["claims"]),
+        "posture": Posture(posture[0], datetime.fromisoformat(posture[1])) if posture else None,
+        "boundary": Boundary(*boundary) if boundary else None,
+        "via": tuple(kept["via"]),
+    }
+    set_derived(out, **_fields_of(Agent, kept) | read)
     return out

@@ -45,7 +45,7 @@ def _place(value: str) -> str:
     url = urlsplit(value)
     if "://" not in value:
         return value
-    if not is_secure(url.scheme, url.hostname) or url.username is not None or url.fragment:
+    if not is_secure(url) or url.username is not None or url.fragment:
         raise ValueError("an https URL (http only on loopback), or the path of a file")
     return value
 
@@ -348,23 +348,7 @@ def wrong_setting(error: ValidationError, block: type[BaseModel], *above: str) -
     )
 
 
-# What is expected, where pydantic says it in words of its own.
-_FORMS = {
-    "string_type": "text",
-    "string_too_short": "text, not empty",
-    "tuple_type": "a list",
-    "frozen_set_type": "a list",
-    "list_type": "a list",
-    "too_short": "one or more",
-    "model_type": "a table",
-    "model_attributes_type": "a table",
-    "dict_type": "a table",
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "bool_type": "true or false",
-    "bool_parsing": "true or false",
-}
+_FORMS = tomllib.loads(read_text(Path(__file__).with_name("forms.toml")))
 
 
 def _of_a_union(part: str | int) -> bool:

@@ -9,38 +9,42 @@ from the configured source, with the one algorithm of that key; (4) PyJWT: signa
 short enough, this one audience and no other. No JSON in it has a key twice.
 
 The credential's text is in no local variable of a frame that raises.
+
+What kind of token it is, a person's sign-in, a workload's own, or something that proves nobody, its
+claims tell: one issuer signs all of them, often for one audience and under one `typ`, so what
+proves a person must not pass as a workload (RFC 8725 section 3.11). A mark only refuses. `acr`
+alone marks no sign-in: Keycloak writes it into the tokens of service accounts.
+
+Who shows a credential holds its key: a DPoP proof (RFC 9449) or the certificate of the TLS
+connection (RFC 8705). A credential that names a key (`cnf`) proves nothing without that key: a
+stolen one is worth nothing. One that names none may be shown with a proof of any key, which is
+then the key of this agent. An unknown way of confirmation is refused, never passed over.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import partial
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, NewType
 
 import jwt
 
 from agentgate.errors import CredentialRefused, KeysUnavailable, TokenRefused
-from agentgate.identity.credential import MAX_CREDENTIAL, Credential
+from agentgate.identity.credential import MAX_CREDENTIAL, AgentCredential, Credential
 from agentgate.identity.keys import ALGORITHMS, KeySource, strict_object
 from agentgate.shell.step import OutsideFlow
+from agentgate.token.dpop import check_proof, token_hash
 from agentgate.token.jws import split, unb64url
 from agentgate.values.value_class import value_class
 
 SignedClaims = NewType("SignedClaims", Mapping[str, Any])
 LEEWAY = 5  # seconds two clocks may differ
-_MEMBERS = frozenset({"alg", "kid", "typ", "x5t", "x5t#S256"})
-_OF_ERROR = {  # what PyJWT found -> the claim, and what is expected of it
-    "InvalidSignatureError": ("signature", "a signature by this key"),
-    "InvalidAlgorithmError": ("alg", "the one algorithm of the key"),
-    "ExpiredSignatureError": ("exp", "a time to come"),
-    "ImmatureSignatureError": ("iat", "issued in the past"),
-    "InvalidIssuedAtError": ("iat", "seconds since 1970"),
-    "InvalidAudienceError": ("aud", "this audience"),
-    "InvalidIssuerError": ("iss", "this issuer"),
-    "InvalidSubjectError": ("sub", "text"),
-    "InvalidJTIError": ("jti", "text"),
-}
+_MEMBERS = frozenset("alg kid typ x5t x5t#S256".split())
+# what PyJWT found -> the claim, and what is expected of it
+_OF_ERROR = json.loads(Path(__file__).with_name("claims.json").read_text("utf-8"))
 
 
 @value_class
@@ -265,3 +269,140 @@ def text_of(claims: Mapping[str, Any], name: str, what: str) -> str:
             "text",
         )
     return value
+
+
+# claim -> values that mark a token, with spaces between; none: any value does
+Marks = Mapping[str, str]
+# OpenID Connect Core sections 2, 3.3.2.11 and 5.1, Front-Channel Logout section 3, Keycloak,
+# Entra ID, Cognito, Auth0
+_PERSON: Marks = {
+    **dict.fromkeys(
+        "nonce auth_time amr at_hash c_hash s_hash sid session_state given_name family_name "
+        "picture upn".split(),
+        "",
+    ),
+    "typ": "ID",
+    "idtyp": "user",
+    "token_use": "id",
+    "gty": "password",
+}
+# Entra ID, Auth0, Kubernetes, Keycloak
+_WORKLOAD: Marks = {
+    "idtyp": "app",
+    "gty": "client-credentials",
+    **dict.fromkeys("kubernetes.io clientHost clientAddress".split(), ""),
+}
+# hops and call tokens (`act`), RFC 8417 and logout tokens, RFC 9493, RFC 9701, credentials to
+# present, RFC 9101, RFC 9449; Keycloak
+_OTHER: Marks = {
+    **dict.fromkeys(
+        "act may_act events sub_id token_introspection vc response_type htm".split(), ""
+    ),
+    "typ": "Refresh Offline Logout",
+}
+
+
+def check_agent(claims: SignedClaims, what: str) -> None:
+    """Raise CredentialRefused for what is no workload's own token."""
+    _check_subject(claims, what)
+    _check_marks(claims, _PERSON, what, "a workload's own token, with no mark of a sign-in")
+    for name in ("scope", "scp"):
+        value = claims.get(name)
+        if "openid" in (
+            value.split() if type(value) is str else value if type(value) is list else ()
+        ):
+            raise CredentialRefused(
+                f"{what}.{name}",
+                "openid",
+                "a workload's own token: openid is what a person logs in with",
+            )
+
+
+def check_user(claims: SignedClaims, what: str) -> None:
+    """Raise CredentialRefused for what is no person's token."""
+    _check_subject(claims, what)
+    _check_marks(claims, _WORKLOAD, what, "a person's token")
+    # RFC 9068 section 2.2
+    if claims["sub"] in {claims.get(name) for name in ("client_id", "azp", "cid")}:
+        raise CredentialRefused(
+            f"{what}.sub", "a client", "a person's token, not the client's own"
+        )
+
+
+def check_own(claims: SignedClaims, what: str) -> None:
+    """Raise CredentialRefused for what was signed for something else: a client that is a
+    broker, too, hands its hops to others.
+    """
+    _check_marks(
+        claims,
+        _OTHER,
+        what,
+        "an ID or access token, or a client's assertion (hops are proven by the brokers that signed them)",
+    )
+
+
+def _check_subject(claims: SignedClaims, what: str) -> None:
+    check_own(claims, what)
+    subject = claims["sub"]
+    # a client's assertion (RFC 7523 section 3), an SVID
+    if subject == claims["iss"] or subject.startswith("spiffe://"):
+        raise CredentialRefused(
+            f"{what}.sub", subject, "somebody of the issuer's (an SVID is shown as one)"
+        )
+
+
+def _check_marks(claims: SignedClaims, marks: Marks, what: str, expected: str) -> None:
+    for name, values in marks.items():
+        got = claims.get(name)
+        if name in claims and (not values or (type(got) is str and got in values.split())):
+            raise CredentialRefused(f"{what}.{name}", got if values else "one", expected)
+
+
+_WAYS = {"jkt", "x5t#S256"}
+
+
+def proven_key(credential: AgentCredential, claims: SignedClaims, what: str, now: float) -> str:
+    """Thumbprint of the key that was proven; empty: none was, and none had to be.
+
+    Raises:
+        CredentialRefused: the credential is bound to a key that was not proven.
+    """
+    cnf = claims.get("cnf", {})
+    if (
+        type(cnf) is not dict
+        or not cnf.keys() <= _WAYS
+        or not all(type(value) is str and value for value in cnf.values())
+    ):
+        raise CredentialRefused(
+            f"{what}.cnf", "another way to confirm", " or ".join(sorted(_WAYS))
+        )
+    shown = shown_key(credential, cnf.get("jkt"), what, now)
+    bound = cnf.get("x5t#S256")
+    if bound is not None and credential.certificate != bound:
+        raise CredentialRefused(
+            f"{what}.cnf",
+            "another certificate or none",
+            "the certificate that the credential names",
+        )
+    return shown or credential.certificate
+
+
+def shown_key(credential: AgentCredential, jkt: str | None, what: str, now: float) -> str:
+    """The thumbprint of the key that signed the proof; empty: there is none, and `jkt` asks for
+    none. Raises as `proven_key`.
+    """
+    if not credential.proof:
+        if jkt is not None:
+            raise CredentialRefused(
+                f"{what}.proof",
+                "none",
+                "a DPoP proof by the key that the credential names",
+                proof=True,
+            )
+        return ""
+    try:
+        ath = None if credential.at_token_endpoint else token_hash(credential.reveal())
+        return check_proof(credential.proof, now, jkt=jkt, ath=ath)
+    except TokenRefused as error:
+        refused = error.failure(reason="", field=f"{what}.{error.field}", data={"proof": True})
+    raise CredentialRefused.of(refused)

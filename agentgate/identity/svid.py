@@ -22,10 +22,9 @@ from agentgate.identity.certificate import passed_on, thumbprint
 from agentgate.identity.connection import inside, networks
 from agentgate.identity.credential import JWTSVID, X509SVID
 from agentgate.identity.keys import MIN_RSA, KeySource
-from agentgate.identity.possession import proven_key, shown_key
 from agentgate.identity.proven import Proven, proven_agent
 from agentgate.identity.settings import ProxySettings, TrustDomainSettings
-from agentgate.identity.signed import ExpectedClaims, text_of, verified
+from agentgate.identity.signed import ExpectedClaims, proven_key, shown_key, text_of, verified
 from agentgate.shell.step import OutsideFlow
 from agentgate.values.request import Agent
 from agentgate.values.value_class import value_class

@@ -15,8 +15,10 @@ from agentgate.errors import ConfigError, KeyRefused
 from agentgate.identity.certificate import thumbprint_of
 from agentgate.integrations.client_key import owned
 from agentgate.token.regular_file import read_regular
+from agentgate.values.value_class import value_class
 
 
+@value_class
 class ClientCertificate:
     """A certificate and its private key, as a context of TLS.
 
@@ -26,11 +28,8 @@ class ClientCertificate:
         thumbprint: SHA-256 of the certificate, base64url (`x5t#S256`).
     """
 
-    __slots__ = ("context", "thumbprint")
-
-    def __init__(self, context: ssl.SSLContext, thumbprint: str) -> None:
-        self.context = context
-        self.thumbprint = thumbprint
+    context: ssl.SSLContext
+    thumbprint: str
 
     @classmethod
     def read(

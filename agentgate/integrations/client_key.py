@@ -4,18 +4,14 @@ assertion for each request.
 
 from __future__ import annotations
 
-import secrets
 import time
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-import orjson
-
 from agentgate.audit.writing import write_whole
 from agentgate.errors import ConfigError, KeyRefused
-from agentgate.token.jws import b64url, compact
 from agentgate.token.regular_file import read_regular
-from agentgate.token.signing import SigningKey
+from agentgate.token.signing import SigningKey, sign_jwt
 
 LIFETIME = 60  # seconds
 _OWN = "client key"  # as settings name it
@@ -29,12 +25,11 @@ class ClientKey:
         client_id: the client's name in the gate's settings.
     """
 
-    __slots__ = ("_header", "_key", "client_id")
+    __slots__ = ("_key", "client_id")
 
     def __init__(self, client_id: str, key: SigningKey) -> None:
         self.client_id = client_id
         self._key = key
-        self._header = b64url(orjson.dumps({"alg": key.alg, "kid": key.kid, "typ": "JWT"}))
 
     @classmethod
     def read(cls, client_id: str, path: Path | str) -> Self:
@@ -73,11 +68,7 @@ class ClientKey:
             "iat": now,
             "exp": now + LIFETIME,
         }
-        return compact(
-            self._header,
-            orjson.dumps({**said, "jti": secrets.token_urlsafe(16)}),
-            self._key.sign,
-        )
+        return sign_jwt(self._key, said)
 
     def jwks(self) -> dict[str, Any]:
         """The public key set (RFC 7517) for the gate's settings."""

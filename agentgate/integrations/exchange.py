@@ -4,15 +4,22 @@ for one call, and what a gate answers.
 Rules: one exchange is one call, and its token is for that call and that key or certificate
 alone. An answer that is not for the call asked for, or not bound to the key that was proven or
 the certificate that was shown, is refused. Neither token nor credential is in a representation,
-an error or a log. No I/O.
+an error or a log.
+
+One token is asked for until there is an answer (`asking`): with the gate's nonce, and, where a
+person must be asked, until they answered. Each request has credentials and an assertion of its own.
+While a call waits, the gate is asked at its own interval, five seconds more after each `slow_down`
+(RFC 8628 section 3.5), and less and less often while it does not answer, until the hold ends.
+Nothing is asked after that. Whoever sends the requests may stop at any pause: the call stays held,
+and no token is made. No I/O.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import field
-from typing import Any, Final
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import field, replace
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 import orjson
@@ -121,20 +128,16 @@ class Credentials:
         return form
 
 
+@value_class
 class ExchangedToken:
     """A token for one call; its text is in `reveal` and `headers` alone. `definition`: the
     tool's digest that it was decided for.
     """
 
-    __slots__ = ("_key", "_open", "audience", "definition")
-
-    def __init__(
-        self, opener: Secret, key: RunKey | None, audience: str, definition: str = ""
-    ) -> None:
-        self._open: Final = opener  # in a closure, as in `CallToken`
-        self._key: Final = key  # None: it is for a certificate
-        self.audience: Final = audience
-        self.definition: Final = definition
+    _open: Secret  # in a closure, as in `CallToken`
+    _key: RunKey | None  # None: it is for a certificate
+    audience: str
+    definition: str = ""
 
     def reveal(self) -> str:
         """The JWT. Do not log, store or trace it."""
@@ -311,7 +314,7 @@ class TokenEndpoint:
             )
         text, kind, details, lasts = (
             said.get(n)
-            for n in ("access_token", "token_type", "authorization_details", "expires_in")
+            for n in "access_token token_type authorization_details expires_in".split()
         )
         if (
             type(text) is not str
@@ -321,10 +324,7 @@ class TokenEndpoint:
         ):
             raise ExchangeRefused(0, "invalid_answer", "no token in it")
         bound = "key" if self._key else "certificate"
-        if (
-            type(kind) is not str
-            or kind.lower() != {"key": "dpop", "certificate": "bearer"}[bound]
-        ):
+        if str(kind).lower() != {"key": "dpop", "certificate": "bearer"}[bound]:
             raise ExchangeRefused(
                 0, "invalid_answer", f"a token that is not bound to this {bound}"
             )
@@ -334,23 +334,16 @@ class TokenEndpoint:
                 "the gate did not pass it on"
             )
             raise ExchangeRefused(0, "invalid_answer", why)
-        detail = (
-            details[0]
-            if type(details) is list and len(details) == 1 and type(details[0]) is dict
-            else {}
-        )
-        places = detail.get("locations")
-        if (
-            detail.get("identifier") != asked.tool
-            or type(places) is not list
-            or len(places) != 1
-            or type(places[0]) is not str
-        ):
-            raise ExchangeRefused(0, "invalid_answer", "a token for another call")
-        definition = detail.get("tool_digest")
-        return ExchangedToken(
-            lambda: text, self._key, places[0], definition if type(definition) is str else ""
-        )
+        match details:
+            case [{"identifier": asked.tool, "locations": [str(place)], **detail}]:
+                definition = detail.get("tool_digest")
+                return ExchangedToken(
+                    lambda: text,
+                    self._key,
+                    place,
+                    definition if type(definition) is str else "",
+                )
+        raise ExchangeRefused(0, "invalid_answer", "a token for another call")
 
     def _names_it(self, text: str) -> bool:
         """Whether a token says to count with the certificate alone: its type does not tell (RFC
@@ -384,7 +377,7 @@ def check_secure(setting: str, url: str) -> SplitResult:
         parts = urlsplit(target(url))
     except (ValueError, TypeError, AttributeError):
         raise ConfigError(setting, url, "an absolute https URL") from None
-    if not is_secure(parts.scheme, parts.hostname):
+    if not is_secure(parts):
         raise ConfigError(setting, url, "https (http on loopback only)")
     return parts
 
@@ -405,3 +398,147 @@ def object_of(data: bytes) -> dict[str, Any]:
     except ValueError:
         value = None
     return value if type(value) is dict else {}
+
+
+DEFERRED = "urn:ietf:params:oauth:grant-type:deferred"
+# seconds; RFC 8628 section 3.2
+INTERVAL = 5
+MAX_INTERVAL = 60
+MORE = 5
+MAX_WAIT = 30 * 24 * 3600  # seconds
+_MAX_CODE = 512
+
+
+@value_class
+class Waiting:
+    """A call that waits for a person.
+
+    Attributes:
+        code: what the gate is asked with; whoever has it also needs the client's key.
+        interval: seconds between two questions.
+        until: POSIX seconds; the time to answer ends.
+        hold: the hold's id, as ``agentgate holds`` shows it; may be empty.
+        whom: whose yes it waits for, in words; may be empty.
+    """
+
+    code: str = field(repr=False)
+    interval: float
+    until: float
+    hold: str
+    whom: str
+
+    def __str__(self) -> str:
+        who = f"{self.whom} may answer" if self.whom else "a person must answer"
+        until = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.until))
+        return f"waiting: {who} until {until}" + (
+            f" (agentgate holds show {self.hold[:12]})" if self.hold else ""
+        )
+
+
+class Pause(NamedTuple):
+    """Seconds to wait before the next request."""
+
+    seconds: float
+
+
+class Ask(NamedTuple):
+    """One request to the token endpoint: its form and its headers."""
+
+    form: Mapping[str, str]
+    headers: Mapping[str, str]
+
+
+class Answered(NamedTuple):
+    """What came back. Status 0: nothing did."""
+
+    status: int
+    headers: Mapping[str, str] = {}
+    data: bytes = b""
+
+
+Steps = Generator[Ask | Pause, Answered | None, ExchangedToken]
+
+
+def asking(
+    endpoint: TokenEndpoint,
+    asked: AskedFor,
+    who: Credentials,
+    waits: Callable[[Waiting], None] | None = None,
+) -> Steps:
+    """The requests of one token; each `Ask` is sent an `Answered`, each `Pause` None.
+
+    Args:
+        endpoint: of the gate.
+        asked: the call.
+        who: what proves who asks.
+        waits: told once, when the call waits for a person; None: such a call is refused at
+            once.
+
+    Raises:
+        ExchangeRefused: there is no token; `expired_token`: nobody answered in time.
+    """
+    answer = yield from _sent(
+        endpoint, lambda: endpoint.form(asked, who, deferred=waits is not None)
+    )
+    waiting = _waiting(answer, time.time())
+    if not waits or not waiting:
+        return endpoint.token(answer.status, answer.data, asked)
+    waits(waiting)
+    pause = waiting.interval
+    while time.time() < waiting.until:
+        yield Pause(min(pause, max(1.0, waiting.until - time.time())))
+        code = waiting.code
+        answer = yield from _sent(
+            endpoint,
+            lambda: {"grant_type": DEFERRED, "deferral_code": code, **who.form()},  # noqa: B023 - used at once
+        )
+        error = object_of(answer.data).get("error")
+        if answer.status in {0, 429} or answer.status >= 500:
+            pause = min(2 * pause, MAX_INTERVAL)
+        elif answer.status == 400 and error == "slow_down":
+            pause = min(pause + MORE, MAX_INTERVAL)
+        elif again := _waiting(answer, time.time()):
+            waiting = replace(waiting, code=again.code)
+            pause = max(pause, again.interval)
+        else:
+            return endpoint.token(answer.status, answer.data, asked)
+    raise ExchangeRefused(0, "expired_token", "nobody answered in time")
+
+
+def _sent(
+    endpoint: TokenEndpoint, form: Callable[[], Mapping[str, str]]
+) -> Generator[Ask | Pause, Answered | None, Answered]:
+    """The answer to a form, asked once more where the gate wants its nonce in the proof."""
+    for last in (False, True):
+        answer = (yield Ask(form(), endpoint.proof())) or Answered(0)
+        if last or not endpoint.wants_nonce(answer.status, answer.headers, answer.data):
+            break
+    return answer
+
+
+def _waiting(answer: Answered, now: float) -> Waiting | None:
+    """What an answer says of a call that waits; None: it says something else."""
+    match object_of(answer.data):
+        case {
+            "error": "authorization_pending",
+            "deferral_code": str(code),
+            "expires_in": int(left),
+            **said,
+        } if (
+            answer.status == 400
+            and 0 < len(code) <= _MAX_CODE
+            and code.isascii()
+            and code.isprintable()
+            and type(left) is int
+            and 0 < left <= MAX_WAIT
+        ):
+            every = said.get("interval")
+            every = every if type(every) is int and 0 < every <= MAX_INTERVAL else INTERVAL
+            hold = said.get("hold")
+            told = hold if type(hold) is dict else {}
+            name, whom = (
+                visible(value)[:200] if type(value := told.get(each)) is str else ""
+                for each in ("id", "whom")
+            )
+            return Waiting(code, float(every), now + left, name, whom)
+    return None

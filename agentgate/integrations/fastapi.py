@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from types import TracebackType
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from agentgate.errors import NotRecorded, RequestRefused
 from agentgate.integrations.asgi.server import PresentedCall, ToolRoute
-from agentgate.redemption.call import AwaitedCall
+from agentgate.redemption.verifier import AwaitedCall
 
 
 class HTTPPresentedCall:
@@ -37,14 +37,9 @@ class HTTPPresentedCall:
         except RequestRefused as refused:
             raise _exception(refused) from None
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *raised: Any) -> None:  # noqa: PYI036 - handed on as they are
         with suppress(NotRecorded):
-            await self._presented.__aexit__(kind, error, trace)
+            await self._presented.__aexit__(*raised)
 
 
 def presented(route: ToolRoute) -> Callable[[Request], Awaitable[HTTPPresentedCall]]:

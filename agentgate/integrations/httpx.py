@@ -21,20 +21,24 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
+from contextlib import suppress
 from typing import Any, cast
 
 import httpx
 import structlog
 
 from agentgate.integrations.client_certificate import ClientCertificate
-from agentgate.integrations.deferral import Answered, Pause, Waiting, asking
 from agentgate.integrations.exchange import (
     MAX_ANSWER,
+    Answered,
     AskedFor,
     Credentials,
     ExchangedToken,
     ExchangeRefused,
+    Pause,
     TokenEndpoint,
+    Waiting,
+    asking,
     origin_of,
 )
 from agentgate.shell.log import ready
@@ -129,46 +133,37 @@ class _CallAuth(httpx.Auth):
     ) -> Generator[httpx.Request, httpx.Response, None]:
         """See httpx."""
         steps = self._steps(request)
-        ask = next(steps)
-        while True:
-            answer = None
-            if isinstance(ask, Pause):
-                time.sleep(ask.seconds)
-            else:
-                answer = yield ask
-                if ask is not request:
-                    _check_shown(answer, self._endpoint.certificate)
-                    answer.stream = _Bounded(answer)
-                    answer.read()
-            try:
+        answer = None
+        with suppress(StopIteration):
+            while True:
                 ask = steps.send(answer)
-            except StopIteration:
-                return
+                answer = None
+                if isinstance(ask, Pause):
+                    time.sleep(ask.seconds)
+                elif isinstance(ask, httpx.Response):
+                    ask.read()
+                else:
+                    answer = yield ask
 
     async def async_auth_flow(
         self, request: httpx.Request
     ) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """See httpx."""
         steps = self._steps(request)
-        ask = next(steps)
-        while True:
-            answer = None
-            if isinstance(ask, Pause):
-                await asyncio.sleep(ask.seconds)
-            else:
-                answer = yield ask
-                if ask is not request:
-                    _check_shown(answer, self._endpoint.certificate)
-                    answer.stream = _Bounded(answer)
-                    await answer.aread()
-            try:
+        answer = None
+        with suppress(StopIteration):
+            while True:
                 ask = steps.send(answer)
-            except StopIteration:
-                return
+                answer = None
+                if isinstance(ask, Pause):
+                    await asyncio.sleep(ask.seconds)
+                elif isinstance(ask, httpx.Response):
+                    await ask.aread()
+                else:
+                    answer = yield ask
 
-    def _steps(
-        self, request: httpx.Request
-    ) -> Generator[httpx.Request | Pause, httpx.Response | None, None]:
+    def _steps(self, request: httpx.Request) -> Generator[Any, Any, None]:
+        """Requests to be sent, answers to be read (within bounds), and pauses."""
         for last in (False, True):
             for name in _SENT:
                 request.headers.pop(name, None)
@@ -178,9 +173,7 @@ class _CallAuth(httpx.Auth):
             if last or not answer or not _stale(answer) or not _repeatable(request):
                 return
 
-    def _token(
-        self, request: httpx.Request
-    ) -> Generator[httpx.Request | Pause, httpx.Response | None, ExchangedToken]:
+    def _token(self, request: httpx.Request) -> Generator[Any, Any, ExchangedToken]:
         steps = asking(self._endpoint, self._asked, self._who, self._waits)
         answer: Answered | None = None
         while True:
@@ -189,7 +182,7 @@ class _CallAuth(httpx.Auth):
             except StopIteration as done:
                 return cast("ExchangedToken", done.value)
             if isinstance(ask, Pause):
-                answer = yield ask  # type: ignore[assignment]  # None, after a pause
+                answer = yield ask  # None, after a pause
                 continue
             headers = {**ask.headers, "Accept-Encoding": "identity"}
             sent = httpx.Request(
@@ -200,7 +193,10 @@ class _CallAuth(httpx.Auth):
                 extensions=request.extensions,
             )
             got = yield sent
-            answer = Answered(got.status_code, got.headers, got.content) if got else None
+            _check_shown(got, self._endpoint.certificate)
+            got.stream = _Bounded(got)
+            yield got
+            answer = Answered(got.status_code, got.headers, got.content)
 
 
 class _Bounded(httpx.SyncByteStream, httpx.AsyncByteStream):

@@ -15,7 +15,6 @@ import secrets
 import ssl
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
 import httpx
@@ -33,18 +32,25 @@ from agentgate.errors import (
 from agentgate.identity.fetch import fetch as fetched
 from agentgate.integrations.client_key import ClientKey
 from agentgate.integrations.exchange import check_gate
-from agentgate.redemption.call import AwaitedCall, taken
-from agentgate.redemption.credential import raise_instead
-from agentgate.redemption.outcome import facts_of, lost, outcome_of, tell_lost
-from agentgate.redemption.steps import build_redemption, called, judged, told
-from agentgate.redemption.trust import Trust, TrustedKeys, check_served
-from agentgate.redemption.upstream import (
+from agentgate.redemption.credential import (
     Redemption,
     UpstreamBroker,
     checked_brokers,
     ended,
     fetch,
+    raise_instead,
 )
+from agentgate.redemption.outcome import facts_of, lost, outcome_of, tell_lost
+from agentgate.redemption.steps import (
+    Trust,
+    TrustedKeys,
+    build_redemption,
+    called,
+    check_served,
+    judged,
+    told,
+)
+from agentgate.redemption.verifier import AwaitedCall, taken
 from agentgate.shell import log
 from agentgate.shell.bound import AT_ONCE, Bound
 from agentgate.shell.drive import RECORD_SECONDS, adrive, to_the_end
@@ -112,12 +118,8 @@ class RemoteCall(AwaitedCall):
                 lost(self._done, "facts", error)
         return result
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *raised: Any) -> None:  # noqa: PYI036 - handed on as they are
+        error = raised[1]
         shown = self.showable(error)
         done = self._done
         self._end(shown)
@@ -259,7 +261,28 @@ class GateRedeemer:
                 self._bound.place(new=True),
                 within(self.tracing, f"redeem {named}", {"gen_ai.tool.name": named}) as tell,
             ):
-                done = await self._redeem(text, tool, args, proof, certificate)
+                claims, data = await _outside(
+                    called(self._trust, text(), tool, args, proof, certificate=certificate)
+                )
+                attempt = secrets.token_hex(16)
+                shown = {"certificate": certificate} if claims.cnf_x5t is not None else {}
+                more = {
+                    **shown,
+                    "tool": tool,
+                    "arguments": parse(data),
+                    "attempt": attempt,
+                    "brokers": sorted(self._brokers),
+                }
+                try:
+                    answer = await self._post("/v1/redeem", _body(text, proof, more), SECONDS)
+                    done = _proven(claims, data, answer, self.tracing)
+                except _Lost as error:
+                    if error.sent:
+                        await self._not_run(claims, attempt)
+                    raise TokenRefused(
+                        Refusal.GATE, "gate", str(error), "a gate that answers in time"
+                    ) from None
+                done = await self._supplied(done, attempt)
                 tell(told(done.claims))
                 return RemoteCall(done, self)
         except Overloaded as error:
@@ -274,42 +297,6 @@ class GateRedeemer:
         """Close the connections."""
         if self._http:
             await self._http.aclose()
-
-    async def _redeem(
-        self,
-        text: Callable[[], str],
-        tool: str,
-        args: Mapping[str, Any],
-        proof: DPoP | None,
-        certificate: str | None,
-    ) -> Redemption:
-        claims, data = await _outside(
-            called(self._trust, text(), tool, args, proof, certificate=certificate)
-        )
-        attempt = secrets.token_hex(16)
-        shown = {"certificate": certificate} if claims.cnf_x5t is not None else {}
-        sent = _body(
-            text,
-            proof,
-            {
-                **shown,
-                "tool": tool,
-                "arguments": parse(data),
-                "attempt": attempt,
-                "brokers": sorted(self._brokers),
-            },
-        )
-        try:
-            done = _proven(
-                claims, data, await self._post("/v1/redeem", sent, SECONDS), self.tracing
-            )
-        except _Lost as error:
-            if error.sent:
-                await self._not_run(claims, attempt)
-            raise TokenRefused(
-                Refusal.GATE, "gate", str(error), "a gate that answers in time"
-            ) from None
-        return await self._supplied(done, attempt)
 
     async def _supplied(self, done: Redemption, attempt: str) -> Redemption:
         asked = done.asked
@@ -445,7 +432,7 @@ def _proven(
         said = orjson.loads(answer.data)
         same = all(
             said[name] == getattr(claims, name)
-            for name in ("txn", "tenant", "run", "tool", "tool_call_id")
+            for name in "txn tenant run tool tool_call_id".split()
         )
         if not same or canonical(said["arguments"]) != data:
             raise _Lost("an answer about another call")
@@ -453,11 +440,7 @@ def _proven(
             claims,
             data,
             canonical(
-                {
-                    name: said[name]
-                    for name in ("read", "facts", "upstream", "key")
-                    if name in said
-                }
+                {name: said[name] for name in "read facts upstream key".split() if name in said}
             ),
             tracing,
         )

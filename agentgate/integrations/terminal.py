@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from agentgate.decision.question import Question, text_lines
+from agentgate.decision.hold import Question, text_lines
 
 _TERMINAL = "/dev/tty"
 _NUMBERS = re.compile(r"\d{1,2}(?:[ ,]+\d{1,2})*", re.ASCII)

@@ -93,15 +93,11 @@ def _schema(intents: Vocabulary) -> dict[str, Any]:
 
 
 def _question(intents: Vocabulary, said: Turns) -> str:
-    delegated = {
-        "deny": "absent",
-        "confirm": "unclear",
-        "step_up": "unclear",
-        "present": "present",
-    }
+    delegated = {"deny": "absent", "present": "present"}
     keys = "name asks_for words examples counter_examples".split()
     vocabulary = [
-        {key: getattr(intent, key) for key in keys} | {"delegated": delegated[intent.delegated]}
+        {key: getattr(intent, key) for key in keys}
+        | {"delegated": delegated.get(intent.delegated, "unclear")}
         for intent in intents
     ]
     return json.dumps(
@@ -190,7 +186,11 @@ class ModelReader(ABC):
         return _checked(intents, answer.result(), said, later=later)
 
     @abstractmethod
-    def ask_model(self, intents: Vocabulary, question: str) -> Mapping[str, _One]:
+    def ask_model(
+        self,
+        intents: Vocabulary,
+        question: str,
+    ) -> Mapping[str, _One]:
         """See `agentgate.intents.deriver.IntentReader`."""
 
 
@@ -205,13 +205,22 @@ class ChatDeriver(ModelReader):
         ConfigError: not a chat model, or not a valid timeout.
     """
 
-    def __init__(self, model: BaseChatModel, *, timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        model: BaseChatModel,
+        *,
+        timeout: float = 10.0,
+    ) -> None:
         if not isinstance(model, BaseChatModel):
             raise ConfigError("model", type(model).__name__, "a langchain-core BaseChatModel")
         super().__init__(timeout=timeout)
         self._model = model
 
-    def ask_model(self, intents: Vocabulary, question: str) -> Mapping[str, _One]:
+    def ask_model(
+        self,
+        intents: Vocabulary,
+        question: str,
+    ) -> Mapping[str, _One]:
         """See `agentgate.intents.deriver.IntentReader`."""
         try:
             structured = self._model.with_structured_output(_schema(intents))

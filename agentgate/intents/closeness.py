@@ -5,6 +5,11 @@ A counter-example's *telling* words are those that no example of its intent has.
 request (or, if it asks to be told something, a question) that has all of them; without any, one
 that repeats it word for word. So it never denies, and nobody has to foresee which plain
 requests it might be close to.
+
+A quantifier ("all", "every", "everything") makes an intent unclear, unless an example of it has
+one, too. Some quantify no object of an act and are ignored: frequencies ("every month", "all
+day"), shares of what was named ("20 each", "all three"), and set phrases ("at all", "for all
+the trouble", "all the best"). ``words/quantities.toml`` lists them.
 """
 
 from __future__ import annotations
@@ -12,15 +17,22 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from agentgate.language.quantity import quantities
+from agentgate.language.spans import small
 from agentgate.language.stems import stems
+from agentgate.language.word_files import Forms, read
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent
 
+_FORMS = Forms("closeness", read("quantities.toml"))
 _VALUE = re.compile("[0-9@]")
 
 
-def judged(intent: Intent, counter_examples: tuple[str, ...], said: str, hit: str) -> Derived:
+def judged(
+    intent: Intent,
+    counter_examples: tuple[str, ...],
+    said: str,
+    hit: str,
+) -> Derived:
     """The answer for a clause that asks for an intent.
 
     Args:
@@ -34,7 +46,7 @@ def judged(intent: Intent, counter_examples: tuple[str, ...], said: str, hit: st
         if telling <= _terms(said) if telling else _words(counter) == _words(said):
             return Derived("unclear", f"word '{hit}', as in the counter-example: {counter}")
     wide = quantities(said)
-    if wide and not any(map(quantities, intent.examples)):
+    if wide and not _have_wide(intent.examples):
         return Derived("unclear", f"word '{hit}', but '{min(wide)}' stands in no example")
     return Derived("present", f"word '{hit}'")
 
@@ -42,6 +54,11 @@ def judged(intent: Intent, counter_examples: tuple[str, ...], said: str, hit: st
 @lru_cache(4096)
 def _telling(counter: str, examples: tuple[str, ...]) -> frozenset[str]:
     return _terms(counter).difference(*map(_terms, examples))
+
+
+@lru_cache(4096)
+def _have_wide(examples: tuple[str, ...]) -> bool:
+    return any(map(quantities, examples))
 
 
 def _terms(text: str) -> frozenset[str]:
@@ -55,3 +72,10 @@ def _words(text: str) -> list[str]:
     return [
         "#" if _VALUE.search(word) else word.strip(".,;:!?") for word in text.lower().split()
     ]
+
+
+def quantities(text: str) -> frozenset[str]:
+    """The quantifiers of a text that say how much is acted on."""
+    low = small(text)
+    wide = _FORMS.wide.findall(low)
+    return frozenset(wide and _FORMS.wide.findall(_FORMS.ignored.sub(" ", low)))

@@ -64,7 +64,12 @@ class Combined:
         """See `agentgate.intents.deriver.Fold`."""
         return tuple([fold(member).begun(intents) for member in self.members])
 
-    def hear(self, intents: Vocabulary, state: tuple[Any, ...], turn: Turn) -> tuple[Any, ...]:
+    def hear(
+        self,
+        intents: Vocabulary,
+        state: tuple[Any, ...],
+        turn: Turn,
+    ) -> tuple[Any, ...]:
         """See `agentgate.intents.deriver.Fold`."""
         return tuple(
             [
@@ -73,7 +78,11 @@ class Combined:
             ]
         )
 
-    def told(self, intents: Vocabulary, state: tuple[Any, ...]) -> Answers:
+    def told(
+        self,
+        intents: Vocabulary,
+        state: tuple[Any, ...],
+    ) -> Answers:
         """The least answers; of what was left unread, a reader's."""
         least = answers(fold(self.members[0]), intents, state[0])
         readable = {intent.name for intent in intents if intent.reader}

@@ -72,7 +72,12 @@ def fold(derive: Deriver | Fold) -> Fold:
     return derive if isinstance(derive, Fold) else _Whole(derive)
 
 
-def after(hearing: Fold, intents: Vocabulary, state: Any, turn: Turn) -> Any:
+def after(
+    hearing: Fold,
+    intents: Vocabulary,
+    state: Any,
+    turn: Turn,
+) -> Any:
     """The state after one more turn; that of a deriver that failed stays failed."""
     if isinstance(state, Exception):
         return state
@@ -82,7 +87,11 @@ def after(hearing: Fold, intents: Vocabulary, state: Any, turn: Turn) -> Any:
         return error
 
 
-def ask(derive: Deriver, intents: Vocabulary, turns: Turns) -> dict[str, Derived]:
+def ask(
+    derive: Deriver,
+    intents: Vocabulary,
+    turns: Turns,
+) -> dict[str, Derived]:
     """A deriver's `answers` for these turns.
 
     Args:
@@ -97,7 +106,11 @@ def ask(derive: Deriver, intents: Vocabulary, turns: Turns) -> dict[str, Derived
     return answers(hearing, intents, state)
 
 
-def answers(hearing: Fold, intents: Vocabulary, state: Any) -> dict[str, Derived]:
+def answers(
+    hearing: Fold,
+    intents: Vocabulary,
+    state: Any,
+) -> dict[str, Derived]:
     """The answers of a state, made to obey the rules: every intent of the vocabulary exactly
     once, and nothing else.
 
@@ -105,17 +118,15 @@ def answers(hearing: Fold, intents: Vocabulary, state: Any) -> dict[str, Derived
         One answer per intent: absent where the deriver omitted it; unclear where it raised or
             returned something that is no answer.
     """
-    if isinstance(state, Exception):
-        return _failed(intents, state)
-    try:
-        answered = hearing.told(intents, state)
-        return {intent.name: _held(answered.get(intent.name)) for intent in intents}
-    except Exception as error:  # noqa: BLE001 - an untrusted deriver may raise anything; then nothing is present
-        return _failed(intents, error)
-
-
-def _failed(intents: Vocabulary, error: Exception) -> dict[str, Derived]:
-    return give_all(intents, Derived("unclear", f"the deriver failed: {type(error).__name__}"))
+    failed = state
+    if not isinstance(state, Exception):
+        try:
+            answered = hearing.told(intents, state)
+            return {intent.name: _held(answered.get(intent.name)) for intent in intents}
+        except Exception as error:  # noqa: BLE001 - an untrusted deriver may raise anything; then nothing is present
+            failed = error
+    why = f"the deriver failed: {type(failed).__name__}"
+    return give_all(intents, Derived("unclear", why))
 
 
 def give_all(intents: Vocabulary, answer: Derived) -> dict[str, Derived]:
@@ -124,16 +135,12 @@ def give_all(intents: Vocabulary, answer: Derived) -> dict[str, Derived]:
 
 
 def _held(answer: object) -> Derived:
-    if answer is None:
-        return Derived("absent", "the deriver left it out")
-    typed = (
-        isinstance(answer, Derived)
-        and answer.presence in CLARITY
-        and type(answer.silent) is type(answer.unread) is bool
-    )
-    if not isinstance(answer, Derived) or not typed or not isinstance(answer.evidence, str):
-        return Derived(
-            "unclear",
-            f"the deriver failed: answered a {type(answer).__name__} that is no answer",
-        )
-    return replace(answer, evidence=answer.evidence[:_MAX_EVIDENCE])
+    match answer:
+        case Derived(presence=given, evidence=str(), silent=bool(), unread=bool()) if (
+            given in CLARITY
+        ):
+            return replace(answer, evidence=answer.evidence[:_MAX_EVIDENCE])
+        case None:
+            return Derived("absent", "the deriver left it out")
+    got = type(answer).__name__
+    return Derived("unclear", f"the deriver failed: answered a {got} that is no answer")

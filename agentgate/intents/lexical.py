@@ -4,7 +4,7 @@ with its reasons.
 An intent is *present* where the user's own words (`agentgate.language.turn`) request something
 (`agentgate.language.pieces`) and contain one of its words (`agentgate.intents.phrases`),
 *unless* that clause is close to a counter-example and less close to every example, or has a
-quantifier (`agentgate.language.quantity`) that no example has: then the intent is *unclear*,
+quantifier (`agentgate.intents.closeness`) that no example has: then the intent is *unclear*,
 and *absent* where the clause repeats a counter-example. A word in a statement, in a subordinate
 clause, or in a part that may not be the user's own is unclear, too; without a word, or with one
 in a question only, the intent is absent. A counter-example with a quantifier does not apply to
@@ -28,7 +28,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from agentgate.intents.closeness import judged
-from agentgate.intents.deriver import CLARITY, Answers, Turns, Vocabulary, give_all
+from agentgate.intents.deriver import CLARITY, Answers, Turns, Vocabulary, ask, give_all
 from agentgate.intents.objects import acts_on_its_kind
 from agentgate.intents.phrases import Longest, Occurrence, Phrases, keys_of, longest_of, places
 from agentgate.intents.unread import shown, stands_alone, unread_in
@@ -103,10 +103,7 @@ class Lexical:
 
     def __call__(self, intents: Vocabulary, turns: Turns) -> Answers:
         """The answers for these turns."""
-        state = self.begun(intents)
-        for turn in turns:
-            state = self.hear(intents, state, Turn(turn))
-        return self.told(intents, state)
+        return ask(self, intents, turns)
 
     def begun(self, intents: Vocabulary) -> State:
         """Nothing was said."""
@@ -187,30 +184,23 @@ class Lexical:
             if answer.presence == "present" and answer.evidence.startswith("word")
         ]
         for intent in intents:
-            answer = answers[intent.name]
-            alone = True
-            asks = answer.silent and _asks(intent)
+            name = intent.name
+            answer = answers[name]
             if answer.presence != "absent":
                 continue
-            if intent.name in state.open:
+            why = ""
+            if name in state.open:
                 why = f"not understood: '{state.unread}'"
-                alone = state.alone or not intent.words
-            elif asks and state.unheard:
+            elif answer.silent and state.unheard and _asks(intent):
                 why = f"not understood: '{state.unheard}'"
             elif not intent.words and state.turns and not state.stopped:
                 why = "no words: left to a reader"
-            else:
-                if asks:
-                    answers[intent.name] = replace(
-                        answer, evidence=answer.evidence + "".join(named[:1])
-                    )
-                continue
-            answers[intent.name] = Derived(
-                "unclear",
-                why,
-                silent=True,
-                unread=intent.reader and alone and not state.doubted,
-            )
+            elif answer.silent and _asks(intent):
+                answers[name] = replace(answer, evidence=answer.evidence + "".join(named[:1]))
+            if why:
+                alone = name not in state.open or state.alone or not intent.words
+                unread = intent.reader and alone and not state.doubted
+                answers[name] = Derived("unclear", why, silent=True, unread=unread)
         return answers
 
 
@@ -237,7 +227,7 @@ def _listen(
     )
     placed = {intent.name: places(intent.words, turn.low, keys=keys) for intent in intents}
     begun = {
-        _clause_of(turn, place) for each in placed.values() for place in each if place.asked
+        turn.clause_at(place.start) for each in placed.values() for place in each if place.asked
     }
     longest = longest_of(
         placed.values(), {piece.head for clause in begun for piece in turn.pieces_of(clause)}
@@ -260,11 +250,11 @@ def _mentioned(intent: Intent, one: _Heard, turn: Turn) -> Derived | None:
     return Derived("unclear", f"word '{unsure[0]}', in words that may not be the user's own")
 
 
-def _clause_of(turn: Turn, place: Occurrence) -> Clause:
-    return turn.clauses[bisect_right(turn.starts, place.start) - 1]
-
-
-def _unexplained(intents: Vocabulary, turn: Turn, heard: Mapping[str, _Heard]) -> str:
+def _unexplained(
+    intents: Vocabulary,
+    turn: Turn,
+    heard: Mapping[str, _Heard],
+) -> str:
     """A request in a line without a word of any intent, in a turn of several: it may be about a
     text, which the others are.
     """
@@ -348,43 +338,47 @@ def _one(
     """
     clearest = None
     asked = -1
-    no = -1
+    no = None
     looked = ""
-    denied = ""
     in_part = False
     hits = dict[Clause, _Hit]()
-    for clause, found in groupby(placed, lambda place: _clause_of(turn, place)):
+    for clause, found in groupby(placed, lambda place: turn.clause_at(place.start)):
         each = [place for place in found if place.end <= clause.end]
-        if each and clause.voice == "denied":
-            hits[clause] = _Hit(each[-1].text, "denied", each[-1].start, False)
-        elif hit := _hit(
-            intent, turn, clause, [place for place in each if place.start not in back], longest
-        ):
-            hits[clause] = hit
-            if hit.use == "asked":
+        denied = each
+        if clause.voice != "denied":
+            denied = [place for place in each if place.start in back]
+            said = [place for place in each if place.start not in back]
+            hit = _hit(intent, turn, clause, said, longest)
+            if hit and hit.use == "asked":
                 looked = looked or hit.words
-            else:
+            elif hit:
                 asked = hit.at if hit.use == "asks" else asked
                 answer = _answer(intent, turn, clause, hit)
                 if not clearest or CLARITY[answer.presence] > CLARITY[clearest.presence]:
                     clearest = answer
-        for place in each:
-            if clause.voice == "denied" or place.start in back:
-                no = place.start
-                denied = place.text
-                in_part = bool(clearest) and not _FORMS.pronoun.match(
-                    turn.low, place.end, clause.end
-                )
-    if no >= 0 and (not clearest or no >= asked):
+        elif each:
+            hit = _Hit(each[-1].text, "denied", each[-1].start, False)
+        if each and hit:
+            hits[clause] = hit
+        if denied:
+            no = denied[-1]
+            all_of_it = _FORMS.pronoun.match(turn.low, no.end, clause.end)
+            in_part = bool(clearest and not all_of_it)
+    if no and (not clearest or no.start >= asked):
         clearest = (
-            Derived("unclear", f"requested, and denied: {denied}")
+            Derived("unclear", f"requested, and denied: {no.text}")
             if in_part
-            else Derived("absent", f"denied: {denied}")
+            else Derived("absent", f"denied: {no.text}")
         )
     return _Heard(clearest, asked, looked, hits)
 
 
-def _answer(intent: Intent, turn: Turn, clause: Clause, hit: _Hit) -> Derived:
+def _answer(
+    intent: Intent,
+    turn: Turn,
+    clause: Clause,
+    hit: _Hit,
+) -> Derived:
     """What a clause says of an intent that is not only asked about."""
     if hit.use != "asks":
         return Derived("unclear", f"word '{hit.words}', but {_DOUBTS[hit.use]}")
@@ -432,7 +426,12 @@ _DOUBTS = {
 }
 
 
-def _use(place: Occurrence, piece: Piece, turn: Turn, listed: Phrases) -> str:
+def _use(
+    place: Occurrence,
+    piece: Piece,
+    turn: Turn,
+    listed: Phrases,
+) -> str:
     """How words are used in their piece: they ask for something, are asked about, or
     neither.
     """
@@ -475,7 +474,12 @@ def _by_questions(words: Phrases, examples: Phrases) -> bool:
 
 
 @lru_cache(4096)
-def _counter_examples(words: Phrases, texts: Phrases, *, asked: bool) -> Phrases:
+def _counter_examples(
+    words: Phrases,
+    texts: Phrases,
+    *,
+    asked: bool,
+) -> Phrases:
     """The counter-examples with an intent's words in what asks to be told something, or
     elsewhere.
     """
@@ -488,7 +492,10 @@ def _counter_examples(words: Phrases, texts: Phrases, *, asked: bool) -> Phrases
     )
 
 
-def _placed(words: Phrases, turn: Turn) -> Iterator[tuple[Occurrence, Piece, Turn]]:
+def _placed(
+    words: Phrases,
+    turn: Turn,
+) -> Iterator[tuple[Occurrence, Piece, Turn]]:
     """Where an intent's words are in the user's own words."""
     for piece in turn.pieces:
         for place in places(words, turn.low, piece.start, piece.end):

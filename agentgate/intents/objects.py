@@ -32,7 +32,12 @@ _ADVERBS = listed("adverbs")
 _REFERENCES = listed("references")
 
 
-def acts_on_its_kind(intent: Intent, turn: Turn, place: Occurrence, piece: Piece) -> bool:
+def acts_on_its_kind(
+    intent: Intent,
+    turn: Turn,
+    place: Occurrence,
+    piece: Piece,
+) -> bool:
     """Whether words of an intent are more than a bare verb, or their object is of its kind."""
     if intent.objects is None or not place.bare:
         return True
@@ -112,7 +117,11 @@ def _kind(word: str) -> str:
 
 
 @lru_cache(4096)
-def _kinds(objects: frozenset[str], words: Phrases, examples: Phrases) -> frozenset[str]:
+def _kinds(
+    objects: frozenset[str],
+    words: Phrases,
+    examples: Phrases,
+) -> frozenset[str]:
     """The kinds of an intent's objects: its tools' own, what its phrases name, and how the
     objects of its examples end.
     """

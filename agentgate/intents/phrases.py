@@ -38,7 +38,7 @@ _PLACES = {
 _SMALL = PLACES | ARTICLES | frozenset("to of for at with as from".split())
 PARTICLES = listed("particles")
 _ENDINGS = "ings ing ed es s d".split()
-_STARTS = re.compile(r"(\w{1,3})\w*")
+_FIRST = re.compile(r"(?<!\w)\w{1,3}")
 
 
 Phrases = tuple[str, ...]
@@ -110,8 +110,8 @@ def _key(forms: set[str]) -> str:
     """The first three characters of a word, or fewer where its inflections differ or other
     characters follow.
     """
-    start = _STARTS.match(commonprefix([*forms]))  # noqa: RUF071 - characters are meant
-    return start[1] if start else ""
+    start = _FIRST.match(commonprefix([*forms]))  # noqa: RUF071 - characters are meant
+    return start[0] if start else ""
 
 
 @lru_cache(16384)
@@ -201,7 +201,10 @@ def places(
     return sorted(matches, key=lambda place: (place.start, -place.end))
 
 
-def longest_of(placed: Iterable[list[Occurrence]], heads: Collection[int]) -> Longest:
+def longest_of(
+    placed: Iterable[list[Occurrence]],
+    heads: Collection[int],
+) -> Longest:
     """The length of the longest phrase of any intent that begins or ends at each place, without
     other words in between.
 
@@ -218,7 +221,9 @@ def longest_of(placed: Iterable[list[Occurrence]], heads: Collection[int]) -> Lo
     return longest
 
 
-def overlaps(words: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, str, str, str]]:
+def overlaps(
+    words: Mapping[str, Iterable[str]],
+) -> Iterator[tuple[str, str, str, str]]:
     """Each bare verb of an intent that a longer phrase of another begins or ends with: its
     intent and it, the other's name and phrase.
     """
@@ -245,6 +250,5 @@ def keys_of(words: Iterable[str]) -> frozenset[str]:
     word of its own.
     """
     known = set(words)
-    plain = set(filter(str.isalnum, known))
-    three = {word[:3] for word in plain}.union(_STARTS.findall(" ".join(known - plain)))
+    three = set(_FIRST.findall(" ".join(known)))
     return frozenset({"", *three, *[start[:2] for start in three]})

@@ -75,9 +75,10 @@ def unread_in(
                 first = clause.start, shown(turn.own[clause.start : clause.end])
     if first and not known:
         return first
-    return next(
-        ((len(turn.low), shown(text)) for text in turn.unsure if not _english(text)), (-1, "")
-    )
+    for text in turn.unsure:
+        if not _english(text):
+            return len(turn.low), shown(text)
+    return -1, ""
 
 
 def shown(text: str) -> str:
@@ -90,7 +91,12 @@ def stands_alone(turn: Turn) -> bool:
     return not turn.assents and len(turn.low.split()) > _FEW
 
 
-def _understood(turn: Turn, piece: Piece, *, brief: bool) -> bool:
+def _understood(
+    turn: Turn,
+    piece: Piece,
+    *,
+    brief: bool,
+) -> bool:
     words = turn.low[piece.begins : piece.end]
     if piece.kind == "look" or QUESTION.match(words):
         return True

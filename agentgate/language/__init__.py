@@ -25,14 +25,16 @@ left as the user's own.
    sentence, a trailing no, "maybe" or a mood turns asks for nothing yet; so does one that goes
    on with it ("Then ..."), and one for a time that no tool of its intent takes. Its words make
    an intent unclear, and its values are origins only where that question is asked.
-7. *Taken back* (`turn`): what a sentence behind a request, or a later turn, says against it.
+7. *Taken back* (`turn`): what a sentence behind a request, or a later turn, says against it;
+   not what only narrows it ("nobody else", "leave the rest", "room 8, not room 5", "no title
+   needed") or is of the other case ("if it is free, book it. Otherwise leave it").
 
 What is own and requests is *present*; what is in doubt is *unclear* at most, and a person is
 asked; what is denied or taken back is *absent*. Whatever is in doubt may take back, and never
 grants.
 
 `prompt`, `wording`, `calculation`, `delegation` and `first_person` read from this what a turn
-names, says, computes, delegates and says of the user; `spans`, `days`, `numerals` and
-`quantity` read values. `words/` has the closed classes (`lists.txt`) and the patterns
+names, says, computes, delegates and says of the user; `spans`, `days` and `numerals` read
+values. `words/` has the closed classes (`lists.toml`) and the patterns
 (`forms.toml`), each with its name and examples.
 """

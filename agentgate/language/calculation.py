@@ -24,12 +24,12 @@ from itertools import chain
 from operator import attrgetter
 from typing import NamedTuple
 
-from agentgate.language import word_files
 from agentgate.language.days import MONTHS
 from agentgate.language.numerals import SMALL, numeral_value
 from agentgate.language.spans import Entity, entities, small
-from agentgate.language.turn import Turn
-from agentgate.values.once import once
+from agentgate.language.turn import Turn, with_other
+from agentgate.language.word_files import Forms, read
+from agentgate.values.value_class import once
 
 MAX_NUMBERS = 64  # different numbers to calculate with
 MAX_FACTORS = 16  # shares, multiples and percentages
@@ -38,22 +38,11 @@ _NO_DAY = date(2000, 1, 1)  # no number depends on a day
 _HALF_CENT = Decimal("0.005")
 _CENT = Decimal("0.01")
 
-_WORDS = word_files.read("calculations.toml")
+_FORMS = Forms("calculation")
 DIFFERENCE = "difference"
 SUM = "sum"
 SHARE = "share"
 MULTIPLE = "multiple"
-_CLASSES = {  # of the file of words, beside its own
-    "END": r"(?=\s*(?:[,.;:!?)\]\n]|\Z)|\s(?:to|for|from|in|on|at|by|and|or|but|as|because|since|please|minus|plus)\b)",
-    "NO_STOCK": r"(?!\s(?:certificates?|accounts?|prices?)\b)",
-    "COUNT": "(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|[0-9]{1,2})",
-    "NUMBER": (  # no date, time or duration
-        rf"(?:[a-z]{{0,3}}[\u20ac$\u00a3]?\s?[0-9]++(?:[.,][0-9]++)*+(?!st\b|nd\b|rd\b|th\b|[-:/]|\s?[ap]m\b)|(?!one\b|zero\b){SMALL}"
-        r"|(?:a )?hundred\b|(?:a "
-        r")?thousand\b)(?!\s?(?:days?|weeks?|months?|years?|hours?|min(?:ute)?s?|o['\u2019]clock"
-        rf"|{'|'.join(MONTHS)}|{'|'.join(month[:3] for month in MONTHS)})\b)"
-    ),
-}
 
 
 @cache
@@ -61,21 +50,14 @@ def _phrases() -> Mapping[tuple[str, int], re.Pattern[str]]:
     """The ways to name each calculation, by kind and number; only a process that calculates
     waits for these patterns.
     """
-    return word_files.patterns(_WORDS, _CLASSES)
+    months = "|".join([f"{month}|{month[:3]}" for month in MONTHS])
+    forms = Forms("calculation", read("calculations.toml"), small=SMALL, months=months)
+    named = [(*name.split("_"), pattern) for name, pattern in vars(forms).items()]
+    return {(kind, int(n)): pattern for kind, n, pattern in named}
 
 
-_SURE = re.compile(
-    r"\s(?:sure|certain|positive|confident|chance|battery|charged|cotton|of the time)\b"
-)  # behind a percentage
-_TOLD = re.compile(  # the user only asks: "tell me how much is left", "What is the difference?"
-    r"\b(?:(?:tell|show|remind|inform) (?:me|us)|let (?:me|us) know)\b"
-    r"(?:(?!\b(?:and|then|but|instead|however)\b)[^.,!?;:\n]|\.(?=[0-9])){0,200}+"
-    r"|(?<![^.!?\n])\s{0,3}(?:and |so )?(?:what|how|which|is|was|did|does|why)\b[^.!?\n]{0,300}+\?"
-)
-_NAMES = frozenset({"path", "url", "email", "domain", "id"})
+_NAMES = frozenset("path url email domain id".split())
 _value = attrgetter("value")
-_DIGIT = re.compile("[0-9]")
-_LETTER = re.compile(r"[^\W\d_]")
 
 
 class Number(NamedTuple):
@@ -155,17 +137,16 @@ def heard(
         whole: its entities.
     """
     low = _without_names(small(text), whole)
-    meant = _TOLD.sub(lambda told: "\n" * len(told.group()), low)
+    meant = _FORMS.told.sub(lambda told: "\n" * len(told[0]), low)
     said, denied = (
         [(start, end) for v, start, end in spans if v == voice] for voice in ("said", "denied")
     )
     named = _named(meant, said)
     ended = _named(low, denied)
-    stands = {
-        each
-        for each, at in named.items()
-        if not any(kind == each[0] and last >= at for (kind, _), last in ended.items())
-    }
+    last = dict[str, int]()
+    for (kind, _), at in ended.items():
+        last[kind] = max(at, last.get(kind, at))
+    stands = {each for each, at in named.items() if at > last.get(each[0], -1)}
     return HeardTurn(
         _spoken(stands, _numbers(text, said, whole), low),
         _spoken(ended, _numbers(text, denied, whole), low),
@@ -176,21 +157,25 @@ def _without_names(low: str, whole: Sequence[Entity]) -> str:
     """The text without its files, links, addresses and ids (same length): "difference.txt"
     names a file.
     """
-    letters = list(low)
-    for each in whole:
-        if each.type in _NAMES and _LETTER.search(each.words):
-            letters[each.start : each.start + len(each.words)] = "_" * len(each.words)
-    return "".join(letters)
+    names = [
+        (each.start, each.start + len(each.words))
+        for each in whole
+        if each.type in _NAMES and _FORMS.letter.search(each.words)
+    ]
+    return with_other(low, names, "_" * len(low))
 
 
-def _named(low: str, spans: Sequence[tuple[int, int]]) -> dict[tuple[str, int], int]:
+def _named(
+    low: str,
+    spans: Sequence[tuple[int, int]],
+) -> dict[tuple[str, int], int]:
     """The calculations that these clauses name, and where each is named last."""
     found = {}
     for start, end in spans:
         clause = low[start:end]
         for (kind, n), words in _phrases().items():
             for match in words.finditer(clause):
-                if (number := _number(kind, n, match.group())) is not None:
+                if (number := _number(kind, n, match[0])) is not None:
                     found[kind, number] = start + match.start()
     return found
 
@@ -200,7 +185,7 @@ def _number(kind: str, n: int, words: str) -> int | None:
     of "three times"; else that of the file.
     """
     if kind in {SUM, DIFFERENCE}:
-        return int(bool(_DIGIT.search(words)))
+        return int(bool(_FORMS.digit.search(words)))
     count, times, _ = words.partition(" times ")
     if not times:
         return n
@@ -235,7 +220,7 @@ def _spoken(
         for key, e in numbers
         if e.type == "percent"
         and 0 < key < 100
-        and not _SURE.match(low, e.start + len(e.words))
+        and not _FORMS.sure.match(low, e.start + len(e.words))
     ]
     plain = [(key, e) for key, e in numbers if e.type in {"number", "money", "count"}]
     few = [
@@ -266,12 +251,18 @@ def _factors(said: Spoken) -> tuple[list[int], list[int], list[Decimal]]:
     shares, multiples = (
         {n for kind, n in said.named if kind == wanted} for wanted in (SHARE, MULTIPLE)
     )
-    shared = (shares - {0}) | ({2, *said.whole} if 0 in shares else set())
-    times = (multiples - {0}) | (said.whole if 0 in multiples else set())
-    return sorted(shared), sorted(times), sorted(said.percentages)
+    if 0 in shares:
+        shares |= {2, *said.whole}
+    if 0 in multiples:
+        multiples |= said.whole
+    return sorted(shares - {0}), sorted(multiples - {0}), sorted(said.percentages)
 
 
-def calculation(said: Spoken, numbers: Collection[Number], wanted: Decimal) -> str | None:
+def calculation(
+    said: Spoken,
+    numbers: Collection[Number],
+    wanted: Decimal,
+) -> str | None:
     """One calculation that the words name and that results in this value, exactly or rounded to
     two decimals, as text for a reader.
 
@@ -326,15 +317,22 @@ def _with_another(
     also = f", {step.kind}" if step.kind else ""
     kinds = {kind for kind, _ in said.named}
     own_numbers = bool(said.percentages) or any(n.own for n in table)
-    for kind, about in ((SUM, wanted - b), (DIFFERENCE, b - wanted), (DIFFERENCE, b + wanted)):
+    others = (
+        (SUM, wanted - b),
+        (DIFFERENCE, b - wanted),
+        (DIFFERENCE, b + wanted),
+    )
+    for kind, about in others:
         if kind not in kinds:
             continue
         one_is_own = bool(step.kind) or (own_numbers and (kind, 0) not in said.named)
         first = bisect_left(table, about - _HALF_CENT, key=_value)
         for other in table[first : bisect_right(table, about + _HALF_CENT, key=_value)]:
             z = other.value
-            apart = other.currency and step.of.currency and other.currency != step.of.currency
-            if apart or z == step.of.value or (one_is_own and not (other.own or step.of.own)):
+            currencies = {other.currency, step.of.currency} - {""}
+            if len(currencies) > 1 or z == step.of.value:
+                continue
+            if one_is_own and not (other.own or step.of.own):
                 continue
             if kind == SUM and _gives(b + z, wanted):
                 yield f"{step.text} + {z:f} (the sum{also})"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from calendar import monthrange
 from datetime import MAXYEAR, MINYEAR, date, timedelta
+from itertools import product
 
 from agentgate.language.numerals import LARGER, NTH, ORDINAL, ORDINALS, VALUES
 from agentgate.language.word_files import branched
@@ -21,8 +22,8 @@ MONTHS = "january february march april may june july august september october no
 _MONTHS = {
     form: number for number, name in enumerate(MONTHS, 1) for form in (name, name[:3])
 } | {"sept": 9}
-_HOURS = {word: value for word, value in VALUES.items() if 1 <= value <= 12}
-_FEW = {"a": 1} | {word: value for word, value in _HOURS.items() if value <= 10}
+_HOURS = dict([*VALUES.items()][1:13])
+_FEW = {"a": 1, **dict([*_HOURS.items()][:10])}
 _NEAR = {
     "today": 0,
     "tomorrow": 1,
@@ -30,34 +31,17 @@ _NEAR = {
     "the day after tomorrow": 2,
     "the day before yesterday": -2,
 }
-_LARGE = (*LARGER, *(f"{large}s" for large in LARGER))
+_LARGE = [*LARGER, *(f"{large}s" for large in LARGER)]
 # How a day, a time or a number in words begins, where it begins with a letter.
 BEGINS = (
     branched(
         {
-            *(
-                *_MONTHS,
-                *WEEKDAYS,
-                "today",
-                "tomorrow",
-                "yesterday",
-                "the day",
-                "end of",
-                "noon",
-                "half",
-                "quarter",
-            ),
-            *(
-                *VALUES,
-                *NTH,
-                *_LARGE,
-                *(f"{an} {large}" for an in ("a", "an") for large in _LARGE),
-                "a quarter",
-                "a day",
-                "a week",
-            ),
-            *(f"{how} {day}" for how in ("this", "next", "last", "coming") for day in WEEKDAYS),
-            *(f"in {few}" for few in _FEW),
+            *(*_MONTHS, *WEEKDAYS, *VALUES, *NTH, *_LARGE),
+            *"today tomorrow yesterday noon half quarter".split(),
+            *"the day, end of, a quarter, a day, a week".split(", "),
+            *map(" ".join, product("this next last coming".split(), WEEKDAYS)),
+            *map(" ".join, product(("a", "an"), _LARGE)),
+            *map("in {}".format, _FEW),
         },
         lambda letter: f"[{letter}{letter.upper()}]",
     )
@@ -133,7 +117,7 @@ def read_day(text: str, today: date) -> str | None:
         return _ahead(today, _NEAR[low])
     if text.startswith(("may", "mar")) and _ORDINAL.search(text):  # "I may first ask"
         return None
-    low = _ORDINAL.sub(lambda nth: str(ORDINALS.get(nth.group().replace(" ", "-"), 99)), low)
+    low = _ORDINAL.sub(_number, low)
     numbers = [int(digits) for digits in _DIGITS.findall(low)]
     words = _LETTERS.findall(low)
     if {"day", "days", "week", "weeks"} & {*words}:
@@ -143,11 +127,19 @@ def read_day(text: str, today: date) -> str | None:
     if words[0] == "end":
         return _last(words[2:], numbers, today)
     if words[-1] == "month":  # "the first of next month"
-        return _day(*_month({"this": 0, "next": 1, "last": -1}[words[-2]], today), numbers[0])
+        ahead = {"this": 0, "next": 1, "last": -1}
+        year, month = _month(ahead[words[-2]], today)
+        return _day(year, month, numbers[0])
     if not numbers:
         return _weekday(words, today)
     month = next(_MONTHS[word] for word in words if word in _MONTHS)
-    return _day(numbers[1] if len(numbers) > 1 else today.year, month, numbers[0])
+    of_month, year = (*numbers, today.year)[:2]
+    return _day(year, month, of_month)
+
+
+def _number(ordinal: re.Match[str]) -> str:
+    word = ordinal[0].replace(" ", "-")
+    return str(ORDINALS.get(word, 99))
 
 
 def _ahead(today: date, days: int) -> str | None:

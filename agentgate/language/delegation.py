@@ -13,7 +13,7 @@ docs/setup.md"), or a pronoun for actions that were introduced. Its source is
 - several ("all my e-mails", "my inbox", two files): doubtful, since whoever can write to the
   user would choose.
 
-Lists are in `words/lists.txt`. Every pattern is for lower case and single spaces. Pure; linear
+Lists are in `words/lists.toml`. Every pattern is for lower case and single spaces. Pure; linear
 in the text.
 """
 
@@ -113,11 +113,16 @@ def _delegates(
         form: re.Pattern[str] = getattr(_FORMS, way)
         match = form.search(words) if denied else form.match(words)
         if match and (doubt := _doubt(way, match, joined, before)) is not None:
-            return match.group()[:_SHOWN], doubt
+            return match[0][:_SHOWN], doubt
     return None
 
 
-def _doubt(way: str, match: re.Match[str], joined: str, before: _Before) -> str | None:
+def _doubt(
+    way: str,
+    match: re.Match[str],
+    joined: str,
+    before: _Before,
+) -> str | None:
     """Why the source of a request is doubtful; None where it has none."""
     named = [(name, words) for name, words in sorted(match.groupdict().items()) if words]
     for name, words in named:
@@ -127,28 +132,25 @@ def _doubt(way: str, match: re.Match[str], joined: str, before: _Before) -> str 
             return _one_source(words, joined)
         if name == "speaker" and way != "according" and _FORMS.person.match(words):
             return ""
-    return (
-        None
-        if named or (way == "them" and not _FORMS.to_do.search(before.said))
-        else _introduced(before)
-    )
+    if named:
+        return None
+    if way == "them" and not _FORMS.to_do.search(before.said):
+        return None
+    return _introduced(before)
 
 
 def _one_source(words: str, near: str) -> str:
     """Why what names a source may name several: by its words, or the files near it."""
-    return (
-        MANY_SOURCES
-        if _FORMS.many.search(words) or len({*_FORMS.file.findall(near)}) > 1
-        else ""
-    )
+    files = {*_FORMS.file.findall(near)}
+    if len(files) > 1 or _FORMS.many.search(words):
+        return MANY_SOURCES
+    return ""
 
 
 def _introduced(before: _Before) -> str | None:
     """Why a source that was introduced before the request is doubtful; None where none was."""
     if opened := _FORMS.source.search(before.opened):
-        return _one_source(opened.group(), before.said)
-    return (
-        MENTIONED
-        if _FORMS.source.search(before.said) or _FORMS.wrote_to_me.search(before.said)
-        else None
-    )
+        return _one_source(opened[0], before.said)
+    if _FORMS.source.search(before.said) or _FORMS.wrote_to_me.search(before.said):
+        return MENTIONED
+    return None

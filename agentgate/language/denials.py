@@ -13,21 +13,13 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
-from agentgate.language.word_files import Forms, either, listed
+from agentgate.language.word_files import Forms, listed
 
 _FORMS = Forms("denials")
 
 Voice = Literal["said", "denied"]
 _VERBS = listed("verbs")
-_NEGATED = (
-    "do does did must should ca wo would could need is are was were has have had sha might"
-).split()  # before "n't"
-DENIES = (
-    rf"(?:{either('not knowing', 'denies')}|(?:{'|'.join(_NEGATED)})(?:n['’ʼ`´‘＇′ʹ՚‛]?| "
-    r"n['’])t|cancel that(?! [a-z])"
-    rf"|(?:other than|(?:apart|aside) from)(?! (?:that|this)\b)|excluding(?! vat\b)|skip(?= \w+ing\b))\b"
-)
-NEGATION = re.compile(rf"\b(?=[acdefhikmnoprsw]){DENIES}")
+NEGATION = _FORMS.negation
 # "I can't make it on Friday, move it to Monday", "if it is not shipped, cancel it": a negated
 # statement that is not about "you".
 _FAR = 400  # characters behind a negation that may hold its end
@@ -36,15 +28,13 @@ _SUBJECT = 60  # characters before a negation that may hold its subject
 # A statement about what is to be done, allowed or asked for: its denial goes on ("has not
 # agreed to pay, send it"). After a comma: a request, not the next item of a denied list ("not
 # from ann@x.example, bob@x.example").
-_ENDS = (".", "!", "?", ";", ":")
-_ALONE = frozenset(
-    {"no", "none", "nobody", "stop", "abort", "forget", "cancel that", "hold off"}
-)  # complete denials
+_ENDS = tuple(".!?;:")
+_ALONE = listed("complete denials")
 
 
 def without_idioms(low: str) -> str:
     """A text in lower case without what only looks like a denial, of the same length."""
-    return _FORMS.idiom.sub(lambda idiom: "_" * len(idiom.group()), low)
+    return _FORMS.idiom.sub(lambda idiom: "_" * len(idiom[0]), low)
 
 
 def clauses(turn: str, text: str) -> Iterator[tuple[Voice, int, int]]:
@@ -55,43 +45,31 @@ def clauses(turn: str, text: str) -> Iterator[tuple[Voice, int, int]]:
     """
     start = 0
     bounds = [
-        *((m.start(), m.end()) for m in _FORMS.clause.finditer(text)),
+        *(m.span() for m in _FORMS.clause.finditer(text)),
         (len(turn), len(turn)),
     ]
     if any(map(text.__contains__, ("noth", "nobody", "no one", "none", "neither", "no money"))):
-        text = _FORMS.nothing.sub(lambda denial: "never".ljust(len(denial.group())), text)
+        text = _FORMS.nothing.sub(lambda denial: "never".ljust(len(denial[0])), text)
     # where a denial begins that goes on behind a bound; the last one, and what ends it
     open_from = -1
     denial = (-1, -1)
     stop = None
-    # up to where "or" was looked for, and the end of the last one
-    seen = 0
-    listed = 0
     bare = 0  # up to where nothing but space stands behind the last denial
     for end, following in bounds:
         negation = NEGATION.search(text, max(start, open_from - _LONGEST), end)
-        if negation:
-            listed = max(
-                (m.end() for m in _FORMS.listed.finditer(text, max(start, seen), end)),
-                default=max(start, listed),
-            )
-            seen = end
         while negation:
             if denial != negation.span():
                 denial = negation.span()
                 stop = _stop_of(text, negation, start)
-            over = (
-                _end_of_denial(turn, text, negation.end(), end, stop)
-                if listed <= negation.end()
-                else None
-            )
-            if not over:
+            at = negation.end()
+            over = _end_of_denial(turn, text, at, end, stop)
+            if not over or _FORMS.listed.search(text, at, min(end, at + _FAR)):
                 break
             yield "said", start, negation.start()
             yield "denied", negation.start(), over.start()
             start = over.end()
             negation = NEGATION.search(text, start, end)
-        if negation and end < len(turn) and negation.group() not in _ALONE:
+        if negation and end < len(turn) and negation[0] not in _ALONE:
             # "do not / touch the other one"
             nothing_yet = not turn[max(bare, negation.end()) : end].strip(" \t\n,")
             bare = end if nothing_yet else bare
@@ -109,12 +87,18 @@ def _breaks_within(turn: str, end: int) -> bool:
     """Whether a line breaks here within a sentence: "do not touch / the other one", "I do not
     want / ORD-1002 refunded".
     """
-    breaks = turn[end] == "\n" and not turn[max(0, end - 8) : end].rstrip().endswith(_ENDS)
-    following = _FORMS.goes_on.match(turn, end + 1) if breaks else None
-    return following is not None and following.group() not in {*_VERBS, "please"}
+    before = turn[max(0, end - 8) : end].rstrip()
+    if turn[end] != "\n" or before.endswith(_ENDS):
+        return False
+    following = _FORMS.goes_on.match(turn, end + 1)
+    return following is not None and following[0] not in {*_VERBS, "please"}
 
 
-def _stop_of(text: str, negation: re.Match[str], start: int) -> re.Pattern[str] | None:
+def _stop_of(
+    text: str,
+    negation: re.Match[str],
+    start: int,
+) -> re.Pattern[str] | None:
     """What ends the denial of a negated statement, in a clause that is unread from `start` on;
     None: it is an instruction.
     """
@@ -124,11 +108,11 @@ def _stop_of(text: str, negation: re.Match[str], start: int) -> re.Pattern[str] 
         return None
     if _FORMS.verbless.search(text, near, end):
         return _FORMS.colon
-    return (
-        _FORMS.statement_end
-        if _FORMS.stated.search(text, near, end) or _FORMS.never.search(text, near, end)
-        else None
-    )
+    if _FORMS.stated.search(text, near, end):
+        return _FORMS.statement_end
+    if _FORMS.never.search(text, near, end):
+        return _FORMS.statement_end
+    return None
 
 
 def _end_of_denial(
@@ -142,13 +126,12 @@ def _end_of_denial(
     over = stop.search(text, at, min(end, at + _FAR)) if stop else None
     if over and (
         _FORMS.bidding.search(text, at, over.start())
-        or not _requests(turn, text, over.end(), end)
+        or not turn[over.end() : over.end() + 1].islower()
+        or not _FORMS.request.match(text, over.end(), end)
     ):
         over = None
-    ways = _FORMS.instead.finditer(text, at, at + _FAR) if "instead" in text else ()
-    ends = [over, *(way for way in ways if way["verb"] in _VERBS and way.start() < end)]
-    return min(filter(None, ends), key=lambda match: match.start(), default=None)
-
-
-def _requests(turn: str, text: str, at: int, end: int) -> bool:
-    return turn[at : at + 1].islower() and _FORMS.request.match(text, at, end) is not None
+    last = over.start() if over else end
+    for way in _FORMS.instead.finditer(text, at, at + _FAR):
+        if way["verb"] in _VERBS and way.start() < last:
+            return way
+    return over

@@ -24,13 +24,9 @@ def of_self(turns: Iterable[Turn]) -> bool:
     """Whether these turns refer to the user, and no later turn takes that back."""
     referred = False
     for turn in turns:
-        text = turn.low.replace("\u2019", "'")
-        colon = _FORMS.colon.search(text)
-        end = colon.start() if colon else len(text)
+        text, *_ = _FORMS.colon.split(turn.low.replace("\u2019", "'"), 1)
         parts = [
-            (voice, " ".join(text[start : min(stop, end)].split()))
-            for voice, start, stop in turn.voices
-            if start < end
+            (voice, " ".join(text[start:end].split())) for voice, start, end in turn.voices
         ]
         referred = referred or any(
             voice == "said" and (_FORMS.self.search(part) or _FORMS.mine.search(part))

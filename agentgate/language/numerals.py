@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
+from agentgate.language.word_files import Forms
 from agentgate.values.entities import number
 
 _UNITS = (
@@ -28,14 +29,12 @@ VALUES = {word: value for value, word in enumerate(_UNITS.split())} | {
 LARGER = "hundred thousand million billion trillion dozen lakh crore grand".split()
 _NTH = (
     "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth "
-    "thirteenth fourteenth fifteenth sixteenth "
-    "seventeenth eighteenth nineteenth twentieth"
-)
-NTH = (*_NTH.split(), "thirtieth")
-ORDINALS = {word: value for value, word in enumerate(_NTH.split(), 1)} | {
-    f"twenty-{word}": 20 + n for n, word in enumerate(NTH[:9], 1)
-}
-ORDINALS |= {"thirtieth": 30, "thirty-first": 31}  # the days of a month
+    "thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth "
+    "twenty-first twenty-second twenty-third twenty-fourth twenty-fifth twenty-sixth "
+    "twenty-seventh twenty-eighth twenty-ninth thirtieth thirty-first"
+).split()
+ORDINALS = {word: day for day, word in enumerate(_NTH, 1)}  # the days of a month
+NTH = [word for word in _NTH if "-" not in word]
 
 LARGE = f"(?:{'|'.join(LARGER)})s?"
 SMALL = rf"(?:{'|'.join(sorted(VALUES, key=len, reverse=True))})\b"
@@ -47,39 +46,22 @@ _AND = r"(?:(?:(?<=hundred)|(?<=thousand)|(?<=million)|(?<=billion))(?:,?\s{1,3}
 # A run never matches in part, so that "twenty five-year bonds" names nothing.
 NUMERAL = rf"(?>(?:(?:an? |[0-9]{{1,3}}\s{{1,3}})(?={LARGE}\b))?{_WORD}(?:{_AND}{_WORD})*)"
 
+_FORMS = Forms("numerals", run=NUMERAL, word=_WORD, large=LARGE, ordinal=ORDINAL)
 _SIZES = {"k": 1000, "m": 1_000_000}
-_SCALED = re.compile(r"(?<=[0-9])(?:([kKmM])(?![A-Za-z])|\s([mM])illion)")
-_NUMERAL = re.compile(f"(?i:{NUMERAL})")
-# "two point five", "half a thousand"
-_BEFORE = re.compile(rf"(?i)\b(?:(?:point|half|minus|negative)[\s-]{{1,3}}|{_WORD}\s{{1,16}})$")
-# "two and a half", "two thirds", "twenty first", "two point five", "five dollars fifty"
-_AFTER = re.compile(
-    rf"(?i)\s{{0,3}}%|\s{{1,16}}{_WORD}|\s{{1,3}}(?:(?:and\s(?:an?\s)?)?(?:half|quarters?|thirds?|halves)\b|(?:point|per\s?cent|cents?|pence|past)\b"
-    rf"|o['\u2019]clock\b|{ORDINAL}s?\b|(?:and\s)?(?:[a-z0-9]{{1,9}}[\s-]){{1,3}}(?:cents?|pence)\b)"
-)
-_THOUSANDS = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)[kK]")
-_VALUE_BEFORE = re.compile(
-    r"(?i)(?:^|\b(?:to|worth|at|of|for|is|was|about|around|roughly|from|by|set|take|than|least|most|value|price|amount|budget)\s)$"
-)
-_VALUE_ENDS = re.compile(
-    r"(?i)[.,;:!?)]*(?:\s*$|\n)|[.,;:!?)]+\s|\s(?:to|for|from|and|or|but|as|please|now|per|with|net|gross|each|instead)\b"
-)
-_LARGER_BEHIND = re.compile(rf"(?i)\s{{1,3}}{LARGE}\b")
 _LONGEST = 9  # words of a number: nine hundred ninety-nine thousand nine hundred ninety-nine
-_ITEM = re.compile(r"([0-9]{1,2})([.)])\s(.?)", re.DOTALL)
 _WINDOW = 4000  # characters on either side that may hold the neighbour of a list's number
 
 
 def continues(text: str, start: int) -> bool:
     """Whether a number that begins here is the end of a longer one."""
-    return bool(_BEFORE.search(text[max(0, start - 28) : start]))
+    return bool(_FORMS.before.search(text[max(0, start - 28) : start]))
 
 
 def marks_an_item(text: str, start: int, end: int) -> bool:
     """Whether a number only numbers an item of a list: at the beginning of a line, or beside
     its neighbour in "1. Pay it. 2. Tell Ann".
     """
-    item = _ITEM.match(text, start, end + 3)
+    item = _FORMS.item.match(text, start, end + 3)
     before = text[max(0, start - 40) : start].rstrip(" \t(*-")
     if not item or not before or before[-1] == "\n":
         return bool(item)
@@ -92,7 +74,11 @@ def marks_an_item(text: str, start: int, end: int) -> bool:
     return f" {number - 1}{sign} " in f" {text[max(0, start - _WINDOW) : start]}"
 
 
-def read_amount(text: str, start: int, end: int) -> tuple[str, Decimal | None]:
+def read_amount(
+    text: str,
+    start: int,
+    end: int,
+) -> tuple[str, Decimal | None]:
     """The currency as it is written, and the amount of digits with or without a k, m or
     million; None where it is only a part of one.
 
@@ -100,25 +86,26 @@ def read_amount(text: str, start: int, end: int) -> tuple[str, Decimal | None]:
     """
     words = text[start:end]
     size = 1
-    scale = _SCALED.search(words)
-    if _LARGER_BEHIND.match(text, end) or (
-        scale and (_AFTER.match(text, end) or continues(text, start))
+    scale = _FORMS.scaled.search(words)
+    if _FORMS.larger.match(text, end) or (
+        scale and (_FORMS.after.match(text, end) or continues(text, start))
     ):
         return "", None
     if scale:
         words = words[: scale.start()] + words[scale.end() :]
         size = _SIZES[(scale[1] or scale[2]).lower()]
-    return re.sub(r"[0-9.,\s]", "", words).lower(), _times(re.sub(r"[^0-9.]", "", words), size)
+    currency = re.sub(r"[0-9.,\s]", "", words).lower()
+    return currency, _times(re.sub(r"[^0-9.]", "", words), size)
 
 
 def read_thousands(text: str, start: int, end: int) -> Decimal | None:
     """The number of digits and a k without a currency; None where they may mean something other
     than thousands.
     """
-    digits = _THOUSANDS.fullmatch(text, start, end)
-    meant = _VALUE_BEFORE.search(text[max(0, start - 10) : start]) and _VALUE_ENDS.match(
-        text, end
-    )
+    digits = _FORMS.thousands.fullmatch(text, start, end)
+    meant = _FORMS.value_before.search(
+        text[max(0, start - 10) : start]
+    ) and _FORMS.value_ends.match(text, end)
     return _times(digits[1], 1000) if digits and meant else None
 
 
@@ -128,7 +115,11 @@ def _times(digits: str, size: int) -> Decimal | None:
     return amount if amount is None or size == 1 else number(f"{(amount * size).normalize():f}")
 
 
-def read_numeral(text: str, start: int, end: int) -> tuple[Decimal, str] | None:
+def read_numeral(
+    text: str,
+    start: int,
+    end: int,
+) -> tuple[Decimal, str] | None:
     """The number of a match of `NUMERAL`, and the currency or % after it, without spaces; None
     where it is no number.
 
@@ -137,13 +128,13 @@ def read_numeral(text: str, start: int, end: int) -> tuple[Decimal, str] | None:
         start: where the number words begin.
         end: where they, or the currency after them, end.
     """
-    numeral = _NUMERAL.match(text, start, end)
-    if not numeral or _AFTER.match(text, end) or continues(text, start):
+    numeral = _FORMS.numeral.match(text, start, end)
+    if not numeral or _FORMS.after.match(text, end) or continues(text, start):
         return None
     beside = "".join(text[numeral.end() : end].lower().split())
-    if numeral.group().lower() == "one" and not beside:
+    if numeral[0].lower() == "one" and not beside:
         return None
-    value = numeral_value(numeral.group())
+    value = numeral_value(numeral[0])
     return None if value is None else (value, beside)
 
 

@@ -12,7 +12,7 @@ which never grants. A piece ("..., and ...") is
 - *open*: none of these by its form.
 
 The words of a request count up to its first subordinate clause ("check *whether they paid*",
-"tell Ann *to send it*"). Lists are in `words/lists.txt`. Every pattern is for lower case and
+"tell Ann *to send it*"). Lists are in `words/lists.toml`. Every pattern is for lower case and
 for one piece of bounded length; linear in the text.
 """
 
@@ -40,13 +40,11 @@ FINITE = _FORMS.finite
 _SHAPING = listed("shaping")
 _NO_VERB = listed("no verb")
 _DICTATING = listed("dictates")
+# others are statements
 _SORTS: Mapping[str, Kind] = {
-    "idle": "statement",
     "look": "look",
     "wish": "request",
-    "condition": "statement",
     "question": "question",
-    "plans": "statement",
     "need": "request",
 }
 _SUBJECTS = frozenset(
@@ -81,7 +79,7 @@ def leads(line: str) -> bool:
     """
     asking, begins = _head(line)
     led = _FORMS.lead.match(line, begins)
-    return led is not None and (len(led.group()) > 1 or asking)
+    return led is not None and (len(led[0]) > 1 or asking)
 
 
 def _head(text: str) -> tuple[bool, int]:
@@ -141,7 +139,9 @@ def _dictates(words: str, mark: str) -> bool:
     """
     if mark not in {":", ","} or (mark == ":" and leads(words)):
         return False
-    return bool(_FORMS.ends.search(words) or (mark == ":" and _FORMS.heading.search(words)))
+    if _FORMS.ends.search(words):
+        return True
+    return mark == ":" and bool(_FORMS.heading.search(words))
 
 
 def _told(piece: Piece, words: str) -> bool:
@@ -164,7 +164,14 @@ def _places(clause: str) -> Iterator[tuple[int, int]]:
         yield at, len(clause)
 
 
-def _piece(clause: str, start: int, at: int, to: int, *, question: bool) -> Piece:
+def _piece(
+    clause: str,
+    start: int,
+    at: int,
+    to: int,
+    *,
+    question: bool,
+) -> Piece:
     if to - at > MAX_PIECE:
         return Piece(start + at, start + to, "open", start + to, start + at, start + at)
     text = clause[at:to]
@@ -181,7 +188,9 @@ def _piece(clause: str, start: int, at: int, to: int, *, question: bool) -> Piec
     )
     aside = _FORMS.aside.search(text, begins + 1)
     dictated = _FORMS.dictated.match(text, begins)
-    left = min(aside.start() if aside else len(text), dictated.end() if dictated else len(text))
+    left = aside.start() if aside else len(text)
+    if dictated:
+        left = min(left, dictated.end())
     return Piece(
         start + at,
         start + to,
@@ -192,18 +201,25 @@ def _piece(clause: str, start: int, at: int, to: int, *, question: bool) -> Piec
     )
 
 
-def _kind(piece: str, rest: str, sort: str | None, *, asking: bool, question: bool) -> Kind:
+def _kind(
+    piece: str,
+    rest: str,
+    sort: str | None,
+    *,
+    asking: bool,
+    question: bool,
+) -> Kind:
     if sort != "idle" and not any(map(str.isalnum, rest)):
         return "request" if asking and _FORMS.agreed.search(piece) else "open"
     if sort in {"idle", "look"}:
-        return _SORTS[sort]
+        return _SORTS.get(sort, "statement")
     if asking:
         return "request"
     if question and not QUESTION.match(rest) and _command(rest) == "request":
         return "statement"  # "Refund it?" may ask whether to
     if question:
         return "request" if _FORMS.requested.match(rest) else "question"
-    return _SORTS[sort] if sort else _command(rest)
+    return _SORTS.get(sort, "statement") if sort else _command(rest)
 
 
 def _command(rest: str) -> Kind:

@@ -20,29 +20,19 @@ from typing import Any
 from agentgate.language.spans import Entity, entities, glued
 from agentgate.language.turn import MAX_TURN, Turn
 from agentgate.language.whose import Extent
-from agentgate.language.word_files import listed
-from agentgate.values.entities import COMMON_ENDS, Key, normal
-from agentgate.values.paths import FINDABLE
+from agentgate.language.word_files import Forms, listed
+from agentgate.values.entities import Key, normal
 from agentgate.values.value_class import value_class
 
 __all__ = ["MAX_TURN", "Entity", "Prompt", "Turn"]
 
+_FORMS = Forms("prompt")
 # what a quoted name may be
-_QUOTABLE = frozenset({"text", "sent", "path", "name", "user", "channel"})
+_QUOTABLE = frozenset("text sent path name user channel".split())
 
-# Names only by context: a short quotation; a capitalised word, for a user; "the general
-# channel".
-_CAPITAL = re.compile(r"[A-Z](?<![\w@#./:-].)[A-Za-z]{1,63}(?![\w@/-])(?!\.\w)")
-_WORD = r"['\"\u2018\u201c#]{0,2}[A-Za-z0-9][A-Za-z0-9_-]{0,79}['\"\u2019\u201d]?"
-_LIST = rf"(?:{_WORD}(?:,\s|,?\s(?:and|or|&)\s)){{0,4}}{_WORD}"
-_CHANNEL = re.compile(r"[Cc](?<![\w-].)(?i:hannels?)(?![\w-])")
-_HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-_BEFORE = re.compile(rf"(?:^|(?<=\s))({_LIST})\s+$")
-_AFTER = re.compile(rf"\s+(?:called\s+|named\s+)?({_LIST})")
-_ENDING = re.compile(r"(?<=\.)[^\W_]{1,5}\Z")
 _NEAR = 200  # characters before the word "channel" that may name it
-_NUMBERS = ("money", "number", "count", "percent")
 _MENTIONS = 8  # of a value, that are kept beside the last one
+_NUMBERS = "money number count percent".split()
 _MOST = 9  # words of a list of five, with four times "and"
 _NO_CHANNEL = listed("no channel")
 
@@ -55,61 +45,45 @@ def _named(words: str, quoted: tuple[Extent, ...]) -> Iterator[Entity]:
             yield Entity("text", inner, inner, at)
             if whose == "sent":
                 yield Entity("sent", inner, inner, at)
-        if " " in inner and _ENDING.search(inner) and normal("path", inner):
+        if " " in inner and _FORMS.ending.search(inner) and normal("path", inner):
             yield Entity("path", inner, inner, at)
-    for word in _CAPITAL.finditer(words):
-        yield Entity("name", word.group(), word.group(), word.start())
-    for word in _CHANNEL.finditer(words):
+    for word in _FORMS.capital.finditer(words):
+        yield Entity("name", word[0], word[0], word.start())
+    for word in _FORMS.channel.finditer(words):
         start = max(0, word.start() - _NEAR)
         near = words[start : word.start()]
         last = near.rsplit(None, _MOST)
-        listed = _BEFORE.search(near, len(last[0]) if len(last) > _MOST else 0)
+        listed = _FORMS.before.search(near, len(last[0]) if len(last) > _MOST else 0)
         channels = _channels(listed, start) if listed else []
-        if not channels and (after := _AFTER.match(words, word.end())):
+        if not channels and (after := _FORMS.after.match(words, word.end())):
             channels = _channels(after, 0)
         yield from channels
 
 
 def _channels(names: re.Match[str], start: int) -> list[Entity]:
     words = [
-        word for word in _HANDLE.finditer(names[1]) if word.group().lower() not in _NO_CHANNEL
+        word for word in _FORMS.handle.finditer(names[1]) if word[0].lower() not in _NO_CHANNEL
     ]
     return [
-        Entity("channel", word.group(), word.group(), start + names.start(1) + word.start())
+        Entity("channel", word[0], word[0], start + names.start(1) + word.start())
         for word in words
     ]
 
 
 # type of a value -> the types of entities that a prompt may write it as
-_WRITTEN_AS: Mapping[str, tuple[str, ...]] = {
-    "money": ("money", "number"),
-    # a number in words counts things: it is no amount without a currency, and no id
-    "number": ("number", "money", "count", "percent"),
-    **dict.fromkeys(("integer", "computed"), ("number", "money", "count")),  # `Rule.said_as`
-    "id": ("id", "number", "date", "domain"),
-    "user": ("user", "name"),
-    "text": ("text", "path", "email", "url", "domain", "id", "channel", "user"),
+_WRITTEN_AS: Mapping[str, list[str]] = {
+    kind: written.split()
+    for kind, written in {
+        "money": "money number",
+        # a number in words counts things: it is no amount without a currency, and no id
+        "number": "number money count percent",
+        "integer": "number money count",
+        "computed": "number money count",  # `Rule.said_as`
+        "id": "id number date domain",
+        "user": "user name",
+        "text": "text path email url domain id channel user",
+    }.items()
 }
-
-
-_GLUED = re.compile(
-    r"[0-9@:/\\.+](?:(?<=[0-9])(?:(?<=[A-Za-z\u0130\u0131\u017f\u212a]{2}[0-9])[0-9]|(?<=\b0)0[ "
-    r"()-]{0,2}[1-9])"
-    r"|(?<=@)|(?<=:)(?:[/\\]|(?<=[pPsS\u017f]:)\w)|(?<=/)/|(?<=\\)\\|(?<=\+)[ ()-]{0,2}[1-9]"
-    rf"|(?<=\.)(?:(?<=[wW]{{3}}\.)|(?i:[a-z]{{2,24}}/|(?:{COMMON_ENDS})\b)))"
-)
-
-
-def _repeatable(words: str, whole: list[Entity]) -> Iterator[Entity]:
-    """The entities of `agentgate.language.spans.glued`; searched only where the text beside the
-    whole entities hints at one.
-    """
-    rest = []
-    end = 0
-    for entity in (e for e in whole if e.type in FINDABLE):
-        rest.append(words[end : entity.start])
-        end = max(end, entity.start + len(entity.words))
-    return glued(words, whole) if _GLUED.search("\n".join([*rest, words[end:]])) else iter(())
 
 
 @value_class
@@ -159,30 +133,25 @@ class Prompt:
         whole = list(entities(turn.own, today))
         quoted = [name for name in turn.named if name.whose != "typed"]
         denied = []
-        at = 0
-        spans = turn.clauses
         # Text of no type is named by the very same words, so that a text may repeat it.
         for entity in sorted(
-            [*whole, *_named(words, turn.named), *_repeatable(words, whole)],
+            [*whole, *_named(words, turn.named), *glued(words, whole)],
             key=attrgetter("start"),
         ):
             kind, key, _, start, currency = entity
-            while at + 1 < len(spans) and spans[at].end <= start:
-                at += 1
             if (
                 quoted
                 and kind not in _QUOTABLE
                 and any(name.start <= start < name.end for name in quoted)
             ):
                 continue
-            if spans[at].voice == "denied":
+            voice = turn.clause_at(start).voice
+            if voice == "denied":
                 denied.append(entity)
-            elif spans[at].voice == "said":
+            elif voice == "said":
                 named.setdefault(kind, {})[key] = entity
-                mentions[kind, key] = (
-                    *mentions.get((kind, key), ())[-_MENTIONS:],
-                    (turn, start),
-                )
+                before = mentions.get((kind, key), ())
+                mentions[kind, key] = (*before[-_MENTIONS:], (turn, start))
                 if (
                     isinstance(key, Decimal)
                     and kind in {"money", "number"}
@@ -210,7 +179,12 @@ class Prompt:
                 mentions.pop((written, number), None)
         return Prompt((*self.turns, turn), named, frozenset(amounts), mentions)
 
-    def doubted(self, before: Prompt, denied: Prompt, since: Prompt) -> Prompt:
+    def doubted(
+        self,
+        before: Prompt,
+        denied: Prompt,
+        since: Prompt,
+    ) -> Prompt:
         """This prompt without what words in doubt take back: named `before` them, not in
         `denied`, which includes them, nor `since`.
         """
@@ -247,7 +221,12 @@ class Prompt:
         """Whether the user named any value of this type."""
         return any(self.named.get(name) for name in _WRITTEN_AS.get(kind, (kind,)))
 
-    def words(self, kind: str, key: Key, currency: str = "") -> str | None:
+    def words(
+        self,
+        kind: str,
+        key: Key,
+        currency: str = "",
+    ) -> str | None:
         """The user's words that name this value as one whole entity, or None.
 
         Args:
@@ -274,10 +253,8 @@ class Prompt:
 
     def _meant(self, kind: str, key: Key) -> bool:
         """Whether some sentence that names it is in no doubt."""
-        return self.in_doubt or bool(
-            [
-                turn
-                for turn, start in self.mentions.get((kind, key), ())
-                if not turn.doubted(start)
-            ]
-        )
+        place = "meant", kind, key
+        if not self.in_doubt and place not in self.memo:
+            places = self.mentions.get((kind, key), ())
+            self.memo[place] = any(not turn.doubted(at) for turn, at in places)
+        return self.in_doubt or self.memo[place]

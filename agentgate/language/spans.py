@@ -12,18 +12,20 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from functools import partial
+from functools import cached_property, partial
 from html import unescape
 from operator import itemgetter
 from typing import NamedTuple
 
 from agentgate.language import numerals
 from agentgate.language.days import BEGINS, CLOCK, DAY, read_clock, read_day
+from agentgate.language.word_files import Forms
 from agentgate.values.currencies import CLEAR, CODE, COMMON_CODES, CURRENCIES, IN_WORDS, SIGN
 from agentgate.values.entities import COMMON_ENDS, COUNTRY, Key, normal
-from agentgate.values.paths import FINDABLE
+from agentgate.values.paths import FINDABLE, MAX_FIND
 from agentgate.values.visible import UNSEEN
 
 # characters that `re.IGNORECASE` matches with these letters
@@ -40,6 +42,7 @@ def small(text: str) -> str:
     return text.lower()
 
 
+_FORMS = Forms("spans")
 _AMOUNT = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,15})(?:\.[0-9]{1,6})?"
 # beside a currency, thousands may be spaced
 _MONEY = (
@@ -106,11 +109,6 @@ class Entity(NamedTuple):
 
 
 _WHEN = frozenset({"date", "time", "datetime"})
-# between a day and its time
-_AT = re.compile(r",?\s?(?:at|from|between|@|,)?\s?|T", re.IGNORECASE)
-_ON = re.compile(r",?\s(?:on\s)?(?:the\s)?", re.IGNORECASE)  # between a time and its day
-# between two times of one day
-_TO = re.compile(r"\s?(?:to|until|till|and|-|\u2013)\s?", re.IGNORECASE)
 
 
 def entities(text: str, today: date) -> Iterator[Entity]:
@@ -132,7 +130,7 @@ def entities(text: str, today: date) -> Iterator[Entity]:
         between = text[end : entity.start]
         end = entity.start + len(entity.words)
         if entity.type == "date":
-            if times and _ON.fullmatch(between):
+            if times and _FORMS.on.fullmatch(between):
                 yield from (
                     _moment(entity, time, time.start, text[time.start : end])
                     for time in times
@@ -141,17 +139,22 @@ def entities(text: str, today: date) -> Iterator[Entity]:
             day = entity
             times = []
         elif entity.type == "time":
-            if day and (_TO if times else _AT).fullmatch(between):
+            if day and (_FORMS.to if times else _FORMS.at).fullmatch(between):
                 yield _moment(day, entity, day.start, text[day.start : end])
             else:
                 day = None
-            times = [*times, entity] if times and _TO.fullmatch(between) else [entity]
+            times = [*times, entity] if times and _FORMS.to.fullmatch(between) else [entity]
         else:
             day = Entity("date", str(entity.key)[:10], entity.words, entity.start)
             times = [entity]
 
 
-def _moment(day: Entity, time: Entity, start: int, words: str) -> Entity:
+def _moment(
+    day: Entity,
+    time: Entity,
+    start: int,
+    words: str,
+) -> Entity:
     return Entity("datetime", f"{day.key}T{time.key}:00", words, start)
 
 
@@ -161,8 +164,7 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
         if kind is None:
             continue
         words = token[kind]
-        start = token.start(kind)
-        end = token.end(kind)
+        start, end = token.span(kind)
         currency = ""
         key: Key | None
         if as_written := _WRITTEN.get(kind):
@@ -170,7 +172,7 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
         elif kind == "date":
             key = read_day(words, today)
         elif kind == "id":
-            key = normal("id", words) if _DIGIT.search(words) else None
+            key = normal("id", words) if _FORMS.digit.search(words) else None
             if "#" in words and (reference := _REFERRED.search(words)):  # not in "ORD-7#42"
                 yield Entity(
                     "number", Decimal(reference[0]), reference[0], start + reference.start()
@@ -181,7 +183,7 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
             ):
                 yield Entity("count", thousands, words, start)
         elif kind == "coded" or (
-            kind in {"alone", "number"} and _CODED_NUMBER.fullmatch(words)
+            kind in {"alone", "number"} and _FORMS.coded_number.fullmatch(words)
         ):
             # "00123" is no number, and "#0042" not the 42nd of anything
             kind = "id"
@@ -204,7 +206,7 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
             key = (
                 None
                 if numerals.continues(text, start)
-                else normal("number", _UNNUMERIC.sub("", words))
+                else normal("number", _FORMS.unnumeric.sub("", words))
             )
         else:  # a number
             kind = "number"
@@ -217,9 +219,6 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
             yield Entity(kind, key, words, start, currency)
 
 
-_UNNUMERIC = re.compile(r"[^0-9.]")
-_DIGIT = re.compile("[0-9]")
-_CODED_NUMBER = re.compile("0[0-9]+")
 _REFERRED = re.compile(rf"(?<=[A-Za-z]#){_REFERENCE}$")
 # the value of words with one possible reading
 _WRITTEN: Mapping[str, Callable[[str], object]] = {
@@ -246,38 +245,31 @@ def _with_small_host(url: str) -> str:
 # needs grounding.
 _NAME = r"[^\s<>()\[\]{},;:\"'@]"
 _ADDRESS = r"@[^\s<>()\[\]{},;\"'@]{1,255}"
-_LINK = r"[^\s<>\"']()"  # its first character; that of a match goes on to `_LINK_END`
-_LINK_END = re.compile(r"[\s<>\"']|\Z")
+_LINK = r"[^\s<>\"']+"
 # of an existing country
 IBAN = rf"[a-z]{{2}}[0-9]{{2}}(?<={COUNTRY.lower()}[0-9]{{2}})(?:[\s-]?[a-z0-9]){{10,30}}"
-LOOSE = tuple(  # for lower case; of matches that begin at one place the first counts
-    (kind, re.compile(pattern))
-    for kind, pattern in (
-        ("email", rf"{_NAME}{{0,64}}{_ADDRESS}"),
-        ("url", rf"[a-z][a-z0-9+.-]{{0,30}}+:[/\\]{{1,2}}{_LINK}"),
-        (
-            "url",
-            rf"[h/\\w](?:(?<=\bh)ttps?:(?=\w)|(?<![\w:/\\].)(?:(?<=/)/|(?<=\\)\\(?![nrt](?:\s|\Z|\\\\)))(?=\w)|(?<=\bw)ww\.){_LINK}",
-        ),
-        (
-            "url",
-            rf"(?<![\w.@-])(?:[a-z0-9-]{{1,63}}\.){{1,8}}(?:[a-z]{{2,24}}/(?=\w){_LINK}|(?:{COMMON_ENDS})(?![\w-]|\.\w))",
-        ),
-        ("iban", IBAN),
-        (
-            "phone",
-            r"[+0](?:(?<=\+)|(?<=\b0)0(?![0-9]{16}))[ ()-]{0,2}[1-9](?:[ ()./-]{0,2}[0-9]){6,14}",
-        ),
-    )
-)
-
-_FROM_AT = re.compile(_ADDRESS)
-_BEFORE_NAME = re.compile(r"(?s).*[\s<>()\[\]{},;:\"'@]")
-_MAX_NAME = 64  # characters before the @
+LOOSE: Mapping[
+    str, str
+] = {  # for lower case; of matches that begin at one place the first counts
+    "email": rf"{_NAME}{{0,64}}+{_ADDRESS}",
+    "url": (
+        rf"[a-z][a-z0-9+.-]{{0,30}}+:[/\\]{{1,2}}{_LINK}"
+        rf"|[h/\\w](?:(?<=\bh)ttps?:(?=\w)|(?<![\w:/\\].)(?:(?<=/)/|(?<=\\)\\(?![nrt](?:\s|\Z|\\\\)))(?=\w)|(?<=\bw)ww\.){_LINK}"
+        rf"|(?<![\w.@-])(?:[a-z0-9-]{{1,63}}\.){{1,8}}(?:[a-z]{{2,24}}/(?=\w){_LINK}|(?:{COMMON_ENDS})(?![\w-]|\.\w))"
+    ),
+    "iban": IBAN,
+    "phone": r"[+0](?:(?<=\+)|(?<=\b0)0(?![0-9]{16}))[ ()-]{0,2}[1-9](?:[ ()./-]{0,2}[0-9]){6,14}",
+}
+_ANY = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in LOOSE.items()))
 _NO_DIGITS = str.maketrans("", "", "0123456789")
-_WORDS_AFTER = re.compile(r"(?:[\s-][A-Za-z]+)+$")
-# No email, link, IBAN or phone number, strict or loose, is without one of these.
-_HINT = re.compile(r"[@0-9]|:[/\\]|/{2}|\\{2}|[pPsS]:|[wW]{3}\.|\.[A-Za-z]{2}")
+# No email, link, IBAN or phone number, strict or loose, is without one of these, in its first
+# word.
+_HINT = re.compile(
+    r"[0-9@:/\\.+](?:(?<=[0-9])(?:(?<=[A-Za-z\u0130\u0131\u017f\u212a]{2}[0-9])[0-9]|(?<=\b0)0[ "
+    r"()-]{0,2}[1-9])"
+    r"|(?<=@)|(?<=:)(?:[/\\]|(?<=[pPsS\u017f]:)\w)|(?<=/)/|(?<=\\)\\|(?<=\+)[ ()-]{0,2}[1-9]"
+    rf"|(?<=\.)(?:(?<=[wW]{{3}}\.)|(?i:[a-z]{{2,24}}/|(?:{COMMON_ENDS})\b)))"
+)
 _LIKE = str.maketrans(
     {
         **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"),
@@ -286,16 +278,13 @@ _LIKE = str.maketrans(
         "\u2215": "/",
     }
 )
-_CODED = re.compile(r"&(?:#|[A-Za-z]{2})")
-# as JSON writes characters; some tools read them, others do not
-_WRITTEN_OUT = re.compile(r"(?<!\\)\\++(?:[nrt]|u([0-9A-Fa-f]{4}))")
 
 
 def as_read(text: str) -> str:
     """A text as people read it and programs follow it: HTML entities decoded, invisible
     characters removed, variants made plain.
     """
-    if text.isascii() and not _CODED.search(text):
+    if text.isascii() and not _FORMS.coded.search(text):
         return text
     plain = UNSEEN.sub("", unicodedata.normalize("NFKC", unescape(text)).translate(_LIKE))
     return plain if plain.isascii() else "".join(str(unicodedata.decimal(c, c)) for c in plain)
@@ -311,7 +300,7 @@ def embedded(text: str, today: date) -> Iterator[Entity]:
     are read both ways.
     """
     written_out = (
-        _WRITTEN_OUT.sub(lambda code: chr(int(code[1], 16)) if code[1] else "\n", text)
+        _FORMS.written_out.sub(lambda code: chr(int(code[1], 16)) if code[1] else "\n", text)
         if "\\" in text
         else text
     )
@@ -325,83 +314,39 @@ def embedded(text: str, today: date) -> Iterator[Entity]:
 def glued(text: str, whole: Iterable[Entity]) -> Iterator[Entity]:
     """The results of `embedded` beside the whole entities of a text."""
     low = small(text)
-    if not _HINT.search(low):
-        return
     covered = [(e.start, e.start + len(e.words)) for e in whole if e.type in FINDABLE]
-    links = _Links(low)
-    ahead = [match for way in range(len(LOOSE)) if (match := _loose(way, links, 0))]
-    at = 0
-    while ahead:
-        start, way, end = min(ahead)
+    at = position = 0
+    while hint := _HINT.search(low, position):
+        word = low.rfind(" ", position, hint.start())
+        found = _ANY.search(low, max(position, word))
+        if not found:
+            return
+        start, end = found.span()
+        kind = found.lastgroup or ""
         while at < len(covered) and covered[at][1] <= start:
             at += 1
         over = at < len(covered) and covered[at][0] <= start
-        account = account_length(text[start:end]) if LOOSE[way][0] == "iban" else end - start
-        if account is None:
+        account = end - start
+        if kind == "iban":
+            account = account_length(text[start:end])
+        if not account:
             position = start + 1
-        elif over and start == covered[at][0] and LOOSE[way][0] == "iban":
+        elif over and start == covered[at][0] and kind == "iban":
             position = covered[at][1]  # what follows a whole account number is not part of it
         else:
             position = start + account
             if not over or _outside(text, covered[at][1], position):
                 words = text[start:position]
-                yield Entity(LOOSE[way][0], words, words, start)
-        ahead = [
-            match
-            for one in ahead
-            if (match := one if one[0] >= position else _loose(one[1], links, position))
-        ]
+                yield Entity(kind, words, words, start)
 
 
-class _Links:
-    """A text whose links are read once each: many may end at the same place
-    ("@www.a@www.a@www.a").
-    """
-
-    __slots__ = ("_found", "_from", "text")
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self._from = 0
-        self._found = -1
-
-    def end(self, at: int) -> int:
-        """Where the link ends that holds what stands directly before a place."""
-        if not self._from <= at <= self._found:
-            end = _LINK_END.search(self.text, at)
-            self._from = at
-            self._found = end.start() if end else len(self.text)
-        return self._found
-
-
-def _loose(way: int, links: _Links, position: int) -> tuple[int, int, int] | None:
-    """The next match of a pattern of `LOOSE`: its start, the pattern's index, its end."""
-    (kind, pattern), text = LOOSE[way], links.text
-    if kind != "email":
-        match = pattern.search(text, position)
-        if not match:
-            return None
-        return (
-            match.start(),
-            way,
-            match.end() if match.lastindex is None else links.end(match.end()),
-        )
-    # searched from its middle, since any text may begin an address
-    match = _FROM_AT.search(text, position)
-    if not match:
-        return None
-    near = text[max(position, match.start() - _MAX_NAME) : match.start()]
-    before = _BEFORE_NAME.match(near)
-    return match.start() - len(near) + (before.end() if before else 0), way, match.end()
-
-
-def account_length(words: str) -> int | None:
-    """The length of a loose match that may be an account number; None when it is only words
+def account_length(words: str) -> int:
+    """The length of a loose match that may be an account number; 0 when it is only words
     (every IBAN has at least 12 digits).
     """
     if len(words) - len(words.translate(_NO_DIGITS)) < 12:
-        return None
-    return len(words) if words[-1].isdigit() else len(_WORDS_AFTER.sub("", words))
+        return 0
+    return len(words) if words[-1].isdigit() else len(_FORMS.words_after.sub("", words))
 
 
 def _outside(text: str, end: int, stop: int) -> bool:
@@ -409,3 +354,71 @@ def _outside(text: str, end: int, stop: int) -> bool:
     punctuation.
     """
     return stop > end and bool(text[end:stop].strip(_TRAILING))
+
+
+# an account number as people print it
+_GROUPED = r"[a-z]{2}[\s.|/:_-]{0,2}[0-9]{2}(?:[\s.|/:_-]{1,3}[a-z0-9]{4}){3,7}"
+_HIDDEN = {kind: re.compile(LOOSE[kind]) for kind in FINDABLE}
+_HIDDEN["iban"] = re.compile(f"{IBAN}|{_GROUPED}")
+
+
+@dataclass
+class SearchedText:
+    """A text of at most `MAX_FIND` characters that is searched for its one entity of a kind:
+    read once, whatever is searched for, and however many facts do.
+
+    An attacker who adds to the text can only make it ambiguous; nothing is chosen by its
+    position or the words around it.
+    """
+
+    written: str
+    _today: date
+
+    @cached_property
+    def entities(self) -> list[Entity]:
+        """Every whole entity of the text as it is written."""
+        return list(entities(self.written, self._today))
+
+    @cached_property
+    def _text(self) -> str:
+        return as_read(self.written)
+
+    @cached_property
+    def _whole(self) -> list[Entity]:
+        return (
+            self.entities
+            if self._text == self.written
+            else list(entities(self._text, self._today))
+        )
+
+    @cached_property
+    def _embedded(self) -> list[Entity]:
+        return list(embedded(self._text, self._today))
+
+    def only(self, kind: str) -> Key | None:
+        """The one entity of a kind of `FINDABLE`, possibly repeated; None when there is none,
+        or possibly another.
+        """
+        if len(self.written) > MAX_FIND:
+            return None
+        keys = {entity.key for entity in self._embedded if entity.type == kind}
+        key = normal(kind, keys.pop()) if len(keys) == 1 else None
+        if key is None:
+            return None
+        rest = "".join(self._others(kind))
+        low = small(rest)
+        hidden = _HIDDEN[kind].search(low)
+        while hidden and kind == "iban" and not account_length(rest[slice(*hidden.span())]):
+            hidden = _HIDDEN[kind].search(low, hidden.start() + 1)
+        return None if hidden else key
+
+    def _others(self, kind: str) -> Iterator[str]:
+        """The text without its entities of this kind: another kind must not hide one, for
+        "a@DE89..." is an account number, too.
+        """
+        end = 0
+        for entity in self._whole:
+            if entity.type == kind:
+                yield self._text[end : entity.start] + "\n" * len(entity.words)
+                end = entity.start + len(entity.words)
+        yield self._text[end:]

@@ -29,5 +29,8 @@ def stem(word: str) -> str:
     low = word.casefold()
     if low in _SILENT or (len(low) == 1 and not low.isdigit()):
         return ""
-    ending = next((e for e in _ENDINGS if low.endswith(e) and len(low) - len(e) >= _KEPT), "")
-    return low.removesuffix(ending)
+    for ending in _ENDINGS:
+        base = low.removesuffix(ending)
+        if _KEPT <= len(base) < len(low):
+            return base
+    return low

@@ -14,12 +14,13 @@ from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 from agentgate.language.denials import clauses, without_idioms
-from agentgate.language.force import conditional, goes_on, in_doubt
+from agentgate.language.force import THEN, in_doubt, is_conditional
 from agentgate.language.pieces import Piece, pieces
 from agentgate.language.spans import Entity, small
-from agentgate.language.whose import FIELD, NAMES, Extent, parts, with_lines
+from agentgate.language.whose import NAMES, Extent, parts, with_lines
 from agentgate.language.word_files import Forms, needed
-from agentgate.values.turns import OWN, PASTED
+from agentgate.values.request import OWN, PASTED
+from agentgate.values.value_class import once
 
 _FORMS = Forms("turn")
 
@@ -45,7 +46,6 @@ _BIDS = ("request", "shaping")
 # words of a sentence behind a request that must be understood, or of a request that may mean
 # the one before: "kill it"
 _FEW = 3
-_ABROAD_WORDS = needed("abroad")
 
 
 class Clause(NamedTuple):
@@ -85,7 +85,7 @@ class Turn:
     """
 
     def __init__(self, text: str, reader: str = "") -> None:
-        """Read a turn, as it is stored (`agentgate.values.turns.turn_text`); `reader`: the id
+        """Read a turn, as it is stored (`agentgate.values.request.turn_text`); `reader`: the id
         of the run's user, where it is known.
         """
         self.text = with_lines(text)
@@ -97,8 +97,9 @@ class Turn:
         self.written = _without(self.text, found, {"forwarded", "pasted", "unsure"})
         self.named = tuple([each for each in found if each.whose in NAMES])
         self.own = _without(self.written, found, {"quoted", "doubtful"})
-        marked = [each._replace(start=each.start - 1, end=each.end + 1) for each in self.named]
-        self.bare = _without(self.own, [*marked, *found], {*NAMES, "quoted"}, "_")
+        hidden = [each._replace(start=each.start - 1, end=each.end + 1) for each in self.named]
+        hidden += found
+        self.bare = _without(self.own, hidden, {*NAMES, "quoted"}, "_")
         self.low = small(self.bare)
         self._plain = without_idioms(self.low)
         certain = _without(self.text, found, {"forwarded", "pasted", "quoted"})
@@ -109,24 +110,25 @@ class Turn:
         ]
         self.unsure = tuple([words for words in unsure if _FORMS.letter.search(words)])
         self.declared = text.startswith((OWN, PASTED))
-        self._hidden = small(
-            "\n".join([self.text[start:end] for start, end, _ in found if not self.declared])
-        )
+        texts = [self.text[start:end] for start, end, _ in found]
+        self._hidden = "" if self.declared else small("\n".join(texts))
         self.memo: dict[Any, Any] = {}
-        self._pieces: dict[int, tuple[Piece, ...]] = {}
-        self._doubts: dict[int, bool] = {}
         self.clauses = tuple(_reported(self.low, clauses(self.bare, self._plain))) or (
             Clause("said", 0, len(text)),
         )
         self.starts = [clause.start for clause in self.clauses]
+
+    def clause_at(self, place: int) -> Clause:
+        """The clause that a place is in."""
+        return self.clauses[max(0, bisect_right(self.starts, place) - 1)]
 
     def doubted(self, place: int) -> bool:
         """Whether the force of the sentence at a place is in doubt
         (`agentgate.language.force`), or of one that it goes on with.
         """
         number = bisect_right(self._begins, place) - 1
-        return self._doubted(number) or (
-            number > 0 and goes_on(self.low, self._begins[number]) and self._doubted(number - 1)
+        return self._doubted(number) or bool(
+            number and THEN.match(self.low, self._begins[number]) and self._doubted(number - 1)
         )
 
     @cached_property
@@ -145,17 +147,16 @@ class Turn:
             ),
         ]
 
+    @once
     def _doubted(self, number: int) -> bool:
-        if number not in self._doubts:
-            start, end = [*self._begins, len(self.low) + 1][number : number + 2]
-            here = self.clauses[bisect_left(self.starts, start) : bisect_left(self.starts, end)]
-            self._doubts[number] = in_doubt(
-                self.low,
-                self.bare,
-                here,
-                [piece for each in here for piece in self.pieces_of(each)],
-            )
-        return self._doubts[number]
+        start, end = [*self._begins, len(self.low) + 1][number : number + 2]
+        here = self._clauses_in(start, end)
+        read = [piece for each in here for piece in self.pieces_of(each)]
+        return in_doubt(self.low, self.bare, here, read)
+
+    def _clauses_in(self, start: int, end: int) -> tuple[Clause, ...]:
+        """The clauses that begin in these words."""
+        return self.clauses[bisect_left(self.starts, start) : bisect_left(self.starts, end)]
 
     @cached_property
     def voices(self) -> tuple[Clause, ...]:
@@ -173,22 +174,19 @@ class Turn:
         """The user's own words of one voice, clause by clause."""
         return (self.own[start:end] for said, start, end in self.voices if said == voice)
 
+    @once
     def pieces_of(self, clause: Clause) -> tuple[Piece, ...]:
         """The pieces of a clause, if it is said."""
-        if clause.start not in self._pieces:
-            found = pieces(self.low, clause.start, clause.end) if clause.voice == "said" else ()
-            self._pieces[clause.start] = tuple([self._understood(piece) for piece in found])
-        return self._pieces[clause.start]
+        if clause.voice != "said":
+            return ()
+        found = pieces(self.low, clause.start, clause.end)
+        return tuple([self._understood(piece) for piece in found])
 
     def _understood(self, piece: Piece) -> Piece:
         """The piece; a statement where it is in part of another language, which may deny or
         report it.
         """
         if piece.kind not in {"request", "shaping", "open"}:
-            return piece
-        if self.low.isascii() and _ABROAD_WORDS.isdisjoint(
-            _FORMS.words.findall(self.low, piece.start, piece.end)
-        ):
             return piece
         foreign = _FORMS.abroad.search(
             self.low, piece.start, piece.end
@@ -206,25 +204,20 @@ class Turn:
         behind a dash is one of its own.
         """
         found = list[Sentence]()
-        for start, end in pairwise(
-            [
-                0,
-                *(match.end() for match in _FORMS.afterthought.finditer(self.low)),
-                len(self.low),
-            ]
-        ):
-            if self.low[start:end].strip():
-                found.append(Sentence(start, end, self._taken(start, end)))
-                added = (
-                    _FORMS.added.finditer(self.low, start, end)
-                    if found[-1].taken != "all"
-                    else ()
-                )
-                found += [
-                    Sentence(each.end(), end, "doubt")
-                    for each in added
-                    if self._only_back(each.end(), end)
-                ]
+        ends = [match.end() for match in _FORMS.afterthought.finditer(self.low)]
+        for start, end in pairwise([0, *ends, len(self.low)]):
+            if not self.low[start:end].strip():
+                continue
+            other_case = found and _FORMS.otherwise.match(self.low, start)
+            if other_case and is_conditional(self.low, found[-1].start, start):
+                found.append(Sentence(start, end, ""))
+                continue
+            taken = self._taken(start, end)
+            found.append(Sentence(start, end, taken))
+            if taken != "all":
+                for each in _FORMS.added.finditer(self.low, start, end):
+                    if self._only_back(each.end(), end):
+                        found.append(Sentence(each.end(), end, "doubt"))
         return tuple(found)
 
     @property
@@ -262,18 +255,15 @@ class Turn:
         brief = len(text) <= _SHORT and (
             len(text.split()) <= _FEW or text.rstrip(" .!)").endswith("?")
         )
-        here = [*self._pieces_in(start, end)] if brief or not _HOLDS.isdisjoint(words) else []
-        if any(
-            piece.kind not in {"statement", "question"}
-            and _FORMS.holding.match(self.low, piece.begins)
-            for piece in here
-        ):
-            return "unread"
-        if (
-            conditional(text)
-            and self.doubted(end - len(text.lstrip()))
-            and not self._requests(start, end, _BIDS)
-        ):
+        here = list[Piece]()
+        if brief or not _HOLDS.isdisjoint(words):
+            here += self._pieces_in(start, end)
+        for piece in here:
+            told = piece.kind in {"statement", "question"}
+            if not told and _FORMS.holding.match(self.low, piece.begins):
+                return "unread"
+        doubted = is_conditional(text) and self.doubted(end - len(text.lstrip()))
+        if doubted and not self._requests(start, end, _BIDS):
             return "doubt"
         wavers = _FORMS.wavers.match(text) or (
             not _WOULD_HINTS.isdisjoint(words) and _FORMS.would.search(text)
@@ -283,7 +273,7 @@ class Turn:
         plain = self._plain[start:end]
         if _FORMS.that_is_wrong.match(plain) or _FORMS.calls_off.search(plain):
             return "doubt"
-        no = _FORMS.no.search(plain) and (
+        no = _FORMS.no.search(_FORMS.narrows.sub("", plain)) and (
             not _FORMS.fact.search(plain) or _FORMS.wishes.search(plain)
         )
         if no and not self._requests(start, end):
@@ -294,25 +284,18 @@ class Turn:
             return "doubt"
         if wavers and not self._requests(start, end, _BIDS):
             return "doubt"
-        if not brief or FIELD.match(text):
+        if not brief or _FORMS.labelled.match(text):
             return ""
         answers = _FORMS.value.search(text)
-        asks = (
-            here
-            if not answers and start < self._signed
-            else [piece for piece in here if piece.kind != "open"]
-        )
-        return (
-            ""
-            if all(map(self._harmless, asks)) and (answers or not _FORMS.second.search(plain))
-            else "unread"
-        )
+        if answers or start >= self._signed:
+            here = [piece for piece in here if piece.kind != "open"]
+        if not all(map(self._harmless, here)):
+            return "unread"
+        return "" if answers or not _FORMS.second.search(plain) else "unread"
 
     def _pieces_in(self, start: int, end: int) -> Iterator[Piece]:
         """The pieces that begin in these words."""
-        for clause in self.clauses[
-            max(0, bisect_right(self.starts, start) - 1) : bisect_left(self.starts, end)
-        ]:
+        for clause in (self.clause_at(start), *self._clauses_in(start + 1, end)):
             found = self.pieces_of(clause)
             yield from found[bisect_left(found, (start,)) : bisect_left(found, (end,))]
 
@@ -322,10 +305,9 @@ class Turn:
         """Whether these words request or ask something, or forbid something that they name.
         `kinds`: of pieces that count.
         """
-        near = self.clauses[bisect_left(self.starts, start) : bisect_left(self.starts, end)]
         return any(piece.kind in kinds for piece in self._pieces_in(start, end)) or any(
             clause.voice == "denied" and _FORMS.forbids.match(self.low, clause.start)
-            for clause in near
+            for clause in self._clauses_in(start, end)
         )
 
     @property
@@ -414,7 +396,11 @@ def _without(
     )
 
 
-def with_other(text: str, spans: Iterable[tuple[int, int]], other: str) -> str:
+def with_other(
+    text: str,
+    spans: Iterable[tuple[int, int]],
+    other: str,
+) -> str:
     """A text, in these spans the other one of the same length."""
     parts = []
     at = 0
@@ -451,7 +437,7 @@ def _report(low: str, start: int, end: int) -> tuple[int, int]:
         begins = max((bound.end() for bound in _FORMS.bound.finditer(near)), default=0)
         subject = near[begins:].lstrip()
         if (
-            _FORMS.obliged.match(verb.group())
+            _FORMS.obliged.match(verb[0])
             or _FORMS.subject.match(subject)
             or (not subject and _FORMS.apart.search(near))
         ):

@@ -18,7 +18,7 @@ for in the whole turn, so that no part can hide another one's end:
 A quotation whose end is unclear is "doubtful", a line that may be pasted "unsure": neither
 grants, and both may take back.
 
-What a host knows better it says: `agentgate.values.turns.Own` and `Pasted` mark parts; lines of
+What a host knows better it says: `agentgate.values.request.Own` and `Pasted` mark parts; lines of
 an own part are the user's whatever they look like. Pure; linear in the text.
 """
 
@@ -36,7 +36,7 @@ from agentgate.language.denials import clauses, without_idioms
 from agentgate.language.pieces import FINITE, HEAD, MAX_PIECE, VERBS, Kind, Piece, leads, pieces
 from agentgate.language.spans import entities, small
 from agentgate.language.word_files import Forms, listed
-from agentgate.values.turns import OWN, PASTED
+from agentgate.values.request import OWN, PASTED
 
 _FORMS = Forms("whose")
 
@@ -44,7 +44,7 @@ Whose = Literal["named", "typed", "sent", "quoted", "doubtful", "forwarded", "pa
 # quotations that the user's own words give a part in them
 NAMES = frozenset({"named", "typed", "sent"})
 
-_DECLARED = re.compile(f"[{OWN}{PASTED}]")
+_DECLARED = re.compile(f"([{OWN}{PASTED}])")
 
 # Where an accent was a separate character, `_shown` leaves one after its letter.
 _FORWARDED = re.compile(
@@ -94,7 +94,6 @@ _BACK = 60  # characters before a mark that may name the quotation
 _MOST_WORDS = 6  # of a name
 _VERBLESS: frozenset[Kind] = frozenset({"open", "statement"})
 
-FIELD = _FORMS.field
 _CASES = listed("cases")
 
 
@@ -121,9 +120,7 @@ def _shown(text: str) -> str:
         return text
     text = _FORMS.space.sub(" ", text)
     return (
-        _FORMS.accent.sub(
-            lambda letter: normalize("NFC", letter.group()).ljust(2, "\u0301"), text
-        )
+        _FORMS.accent.sub(lambda letter: normalize("NFC", letter[0]).ljust(2, "\u0301"), text)
         if _FORMS.mark.search(text)
         else text
     )
@@ -137,32 +134,29 @@ def parts(text: str, reader: str = "") -> list[Extent]:
         reader: the id of the run's user.
     """
     text = _shown(text)
-    marks = [*_DECLARED.finditer(text)]
     if not text.startswith((OWN, PASTED)):
-        return _found(
-            text,
-            pasting=True,
-            reader=frozenset(
-                _FORMS.name_parts.findall(small(reader)) if _FORMS.name.match(reader) else ()
-            ),
-        )
-    found = []
-    for mark, end in zip(
-        marks, [*(after.start() for after in marks[1:]), len(text)], strict=True
-    ):
-        start = mark.end()
-        found.append(Extent(mark.start(), start, "pasted"))
-        own = mark.group() == OWN
-        inner = (
-            _found(text[start:end], pasting=False)
-            if own
-            else [Extent(0, end - start, "pasted")]
-        )
-        found += [Extent(start + a, start + b, whose) for a, b, whose in inner]
+        names = _FORMS.name_parts.findall(small(reader)) if _FORMS.name.match(reader) else ()
+        return _found(text, pasting=True, reader=frozenset(names))
+    found = list[Extent]()
+    at = 0
+    _, *declared = _DECLARED.split(text)
+    for mark, part in zip(declared[::2], declared[1::2], strict=True):
+        found.append(Extent(at, at + 1, "pasted"))
+        at += 1
+        inner = [Extent(0, len(part), "pasted")]
+        if mark == OWN:
+            inner = _found(part, pasting=False)
+        found += [Extent(at + start, at + end, whose) for start, end, whose in inner]
+        at += len(part)
     return found
 
 
-def _found(text: str, *, pasting: bool, reader: AbstractSet[str] = frozenset()) -> list[Extent]:
+def _found(
+    text: str,
+    *,
+    pasting: bool,
+    reader: AbstractSet[str] = frozenset(),
+) -> list[Extent]:
     if not (text.isascii() and text.replace("\n", "").isprintable()) and _FORMS.unseen.search(
         text
     ):
@@ -175,8 +169,9 @@ def _found(text: str, *, pasting: bool, reader: AbstractSet[str] = frozenset()) 
     if forwarded := _FORWARDED.search(low):
         found.append(Extent(forwarded.start(), len(text), "forwarded"))
     # "is this phishing?" on the same line as the text
-    if pasting and (shows := _shows(low)) and not leads(shows.group()):
-        found += [Extent(0, shows.start(), "unsure"), Extent(shows.end(), len(text), "unsure")]
+    if pasting and (shows := _shows(low)) and not leads(shows[0]):
+        found.append(Extent(0, shows.start(), "unsure"))
+        found.append(Extent(shows.end(), len(text), "unsure"))
     if pasting and (":" in text or "<" in text) and (pasted := _FORMS.pointer.search(low)):
         found.append(Extent(pasted.end(), len(text), "pasted"))
     marked = [
@@ -211,7 +206,7 @@ def _speakers(text: str) -> Iterator[Extent]:
         at = max(0, colon.start() - _LONGEST)
         found = _FORMS.labelled.search(text[at : colon.start()])
         whole = found and (found.start() or not at or text[at] == "\n")
-        if found and whole and not _is_own(found["label"], colon.group()):
+        if found and whole and not _is_own(found["label"], colon[0]):
             yield Extent(at + found.start("label"), colon.end(), "unsure")
 
 
@@ -232,7 +227,9 @@ def _is_own(label: str, says: str) -> bool:
     words = HEAD.sub("", low, 1).split()
     if not words or _SENTENCED.search(low):
         return True
-    return words[0] in VERBS and not (words[0] in _CASES and VALUE.search(words[-1]))
+    if words[0] in _CASES and VALUE.search(words[-1]):
+        return False
+    return words[0] in VERBS
 
 
 def _shows(low: str) -> re.Match[str] | None:
@@ -240,24 +237,26 @@ def _shows(low: str) -> re.Match[str] | None:
     character.
     """
     see = _FORMS.see.search(low)
-    at = see.start() if see else 0
-    return (
-        _FORMS.shows.match(
-            low, max(0, at - 80, *(low.rfind(sign, 0, at) + 1 for sign in ".!?\n:"))
-        )
-        if see
-        else None
-    )
+    if not see:
+        return None
+    begins = [low.rfind(sign, 0, see.start()) + 1 for sign in ".!?\n:"]
+    return _FORMS.shows.match(low, max(0, see.start() - 80, *begins))
 
 
-def _lines(text: str, low: str, *, pasting: bool, reader: AbstractSet[str]) -> Iterator[Extent]:
+def _lines(
+    text: str,
+    low: str,
+    *,
+    pasting: bool,
+    reader: AbstractSet[str],
+) -> Iterator[Extent]:
     """Lines that are quoted, and those that a paste may have brought."""
     own = list[tuple[int, int]]()
     wrapped = list[tuple[int, int]]()
     quoted = False
     for line in _FORMS.lines_of.finditer(low):
-        marked = line.group().lstrip().startswith(">")
-        blank = line.group().isspace()
+        marked = line[0].lstrip().startswith(">")
+        blank = line[0].isspace()
         quoted = marked or (quoted and not blank and low[line.start() - 2] != "\n")
         if quoted:
             yield Extent(*line.span(), "forwarded")
@@ -272,7 +271,9 @@ def _lines(text: str, low: str, *, pasting: bool, reader: AbstractSet[str]) -> I
             if _ODD.match(low[start:end].strip())
         )
         return
-    bits = [_bit(text[start:end], {*_kinds(low, start, end)}) for start, end in own + wrapped]
+    bits = list[_Bit]()
+    for start, end in own + wrapped:
+        bits.append(_bit(text[start:end], {*_kinds(low, start, end)}))
     listed = _listed([low[start:end] for start, end in own], bits)
     asking = [
         at
@@ -365,10 +366,11 @@ class _Bit(NamedTuple):
 def _bit(line: str, kinds: AbstractSet[Kind]) -> _Bit:
     low = small(line)
     bare = small(line).strip()
-    odd = bool(_ODD.match(bare) or _FORMS.label.match(bare)) or line.startswith((" " * 4, "\t"))
+    odd = bool(_ODD.match(bare) or _FORMS.label.match(bare))
+    odd = odd or line.startswith(("    ", "\t"))
     acts = not kinds <= _VERBLESS
     asks = acts and not ITEM.match(low)
-    field = FIELD.match(low) if odd else None
+    field = _FORMS.field.match(low) if odd else None
     if field and {*_kinds(low, field.end() - 1, len(low))} <= _VERBLESS:
         return _Bit(odd=True, behind="all", field=True)
     looks = bare.endswith("?") or not kinds.isdisjoint({"question", "look"})

@@ -1,12 +1,12 @@
 """The files of words under ``words/``, as patterns for lower case.
 
-`lists.txt` has plain words and phrases, `forms.toml` patterns, each with its name and examples.
-The other files have ways to say something, one phrase per line:
+`lists.toml` has plain words and phrases. The others have tables of patterns, each with its name:
+expressions (`is`, with examples, or a `part` of others), or ways to say something (`ways`, or a
+`class` of words that others use), one phrase per line:
 
     a|b one of these words word* with any ending word(s) with or without these letters a? may be
     left out ... up to 60 characters of the same sentence _ any word but a small one NAME a
-    class: of the table `classes` of the file, where each may use those before it, or of code
-    @NAME a class that only looks (@END: the phrase ends here)
+    class @NAME one that only looks (@END: the phrase ends here)
 
 Pure.
 """
@@ -20,12 +20,9 @@ from functools import cache
 from importlib.resources import files
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
 
-_CLASSES = {
-    "_": r"(?!(?:an?|the|of|for|to|in|on|at|by|with|and|or|from|i|we|you|he|she|they|it)\b)[\w'\u2019-]{1,40}\b",
-    "...": r"(?:[^.!?;\n]|\.(?=[0-9])){0,60}?\b",
-}
+_ANY = r"(?!(?:an?|the|of|for|to|in|on|at|by|with|and|or|from|i|we|you|he|she|they|it)\b)[\w'\u2019-]{1,40}\b"
+_SOME = r"(?:[^.!?;\n]|\.(?=[0-9])){0,60}?\b"
 
 
 def read(name: str) -> str:
@@ -33,62 +30,47 @@ def read(name: str) -> str:
     return files("agentgate.language").joinpath("words", name).read_text("utf-8")
 
 
-def patterns(text: str, code: Mapping[str, str]) -> dict[tuple[str, int], re.Pattern[str]]:
-    """The patterns of a file's text, by the table's name and the key in it; `code` has further
-    classes.
-    """
-    tables = tomllib.loads(text)
-    classes = {**_CLASSES, **code}
-    for name, lines in tables.pop("classes").items():
-        classes[name] = _any_of(lines, classes)
-    every = {
-        (table, int(n)): lines
-        for table, numbers in tables.items()
-        for n, lines in numbers.items()
-    }
-    return {
-        key: re.compile(rf"(?<![\w.,-]){_any_of(lines, classes)}")
-        for key, lines in every.items()
-    }
+def _phrases(lines: str) -> str:
+    """The pattern of phrases, one per line, with places for classes."""
+    return f"(?:{'|'.join(map(_phrase, lines.strip().splitlines()))})"
 
 
-def _any_of(lines: str, classes: Mapping[str, str]) -> str:
-    return f"(?:{'|'.join(_phrase(line, classes) for line in lines.strip().splitlines())})"
-
-
-def _phrase(line: str, classes: Mapping[str, str]) -> str:
-    """The pattern of one line."""
-    parts = line.split()
+def _phrase(line: str) -> str:
     pattern = ""
+    parts = line.split()
     for part, following in zip(parts, [*parts[1:], ""], strict=True):
-        if part == "..." or part[0] == "@":
-            pattern += classes[part.removeprefix("@")]
-            continue
-        ways = "|".join(
-            classes.get(way) or _word(way) for way in part.removesuffix("?").split("|")
-        )
-        ends = r"(?!\w)" if following in {"", "..."} or following[0] == "@" else r"\s"
-        pattern += f"(?:(?:{ways}){ends})" + ("?" if part.endswith("?") else "")
+        if part == "...":
+            pattern += _SOME
+        elif part[0] == "@":
+            pattern += _place(part[1:])
+        else:
+            ways = "|".join(map(_word, part.removesuffix("?").split("|")))
+            ends = r"(?!\w)" if following in {"", "..."} or following[0] == "@" else r"\s"
+            pattern += f"(?:(?:{ways}){ends})" + ("?" if part.endswith("?") else "")
     return pattern
 
 
+def _place(name: str) -> str:
+    return f"{{_{name.lower()}}}"
+
+
 def _word(way: str) -> str:
+    if way == "_":
+        return _ANY
+    if way.isupper():
+        return _place(way)
     word = re.escape(way).replace("_", r"\w{1,40}").replace("'", "['\u2019]")
     return word.replace(r"\*", r"\w*").replace(r"\(", "(?:").replace(r"\)", ")?")
 
 
-# --- lists ------------------------------------------------------------------------------------
-def _parsed(text: str) -> dict[str, tuple[str, ...]]:
-    lists: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        if line.startswith("["):
-            into = lists.setdefault(line.strip("[] "), [])
-        elif line and not line.startswith("#"):
-            into += [entry.strip() for entry in line.split(",") if entry.strip()]
-    return {name: tuple(entries) for name, entries in lists.items()}
+FORMS = read("forms.toml")
+_tables = cache(tomllib.loads)
 
 
-_LISTS = _parsed(read("lists.txt"))
+_LISTS = {
+    name: tuple(filter(None, map(str.strip, re.split("[,\n]", entries))))
+    for name, entries in tomllib.loads(read("lists.toml")).items()
+}
 
 
 def listed(name: str) -> frozenset[str]:
@@ -144,37 +126,39 @@ def branched(
 
 
 class Forms:
-    """The patterns of one table of `forms.toml`, each under the name of its row; `code`:
-    further parts.
+    """The patterns of one table of a file, each under the name of its row; `code`: further
+    parts.
     """
 
-    def __init__(self, table: str, **code: str) -> None:
-        rows: Mapping[str, Mapping[str, Any]] = _forms()[table] | {
-            name: {"part": part} for name, part in code.items()
-        }
+    def __init__(
+        self,
+        table: str,
+        file: str = FORMS,
+        **code: str,
+    ) -> None:
+        rows: Mapping[str, Mapping[str, str]] = _tables(file)[table]
 
         def written(name: str) -> str:
+            if name in code:
+                return code[name]
             row = rows[name]
-            return _GIVEN.sub(given, row.get("is", row.get("part", "")).replace("\n", ""))
+            ways = row.get("ways", row.get("class"))
+            pattern = _phrases(ways) if ways else row.get("is") or row["part"]
+            return _GIVEN.sub(given, pattern.replace("\n", ""))
 
         def given(place: re.Match[str]) -> str:
-            return (
-                written(place[2])
-                if place[1] == "_"
-                else either(*place[2].split(", "), begins=place[1] == "^")
-            )
+            if place[1] == "_":
+                return written(place[2])
+            return either(*place[2].split(", "), begins=place[1] == "^")
 
-        self.__dict__.update(
-            {name: re.compile(written(name)) for name in rows if "is" in rows[name]}
-        )
+        for name, row in rows.items():
+            if "is" in row:
+                self.__dict__[name] = re.compile(written(name))
+            elif "ways" in row:
+                self.__dict__[name] = re.compile(rf"(?<![\w.,-]){written(name)}")
 
     def __getattr__(self, name: str) -> re.Pattern[str]:
         raise AttributeError(name)
-
-
-@cache
-def _forms() -> dict[str, dict[str, dict[str, Any]]]:
-    return tomllib.loads(read("forms.toml"))
 
 
 _GIVEN = re.compile(r"\{([_^]?)([a-z][a-z_, -]*)\}")

@@ -12,26 +12,22 @@ turn is read once, when a text is first searched for. Pure.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 from unicodedata import normalize
 
 from agentgate.language.prompt import Prompt, Turn
 from agentgate.language.turn import with_other
-from agentgate.values.once import once
+from agentgate.language.word_files import Forms
+from agentgate.values.value_class import once
+
+_FORMS = Forms("wording")
 
 # quotation marks, and those of emphasis
 _MARKS = "\"'`*_\u2018\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a"
 _BEFORE = _MARKS + "([{<\u00bf\u00a1"
 _BEHIND = _MARKS + ")]}>.,;:!?\u3001\u3002"
 _ENDS = frozenset(".!?;\u3002")
-_WORDS = re.compile(r"\S+")
-_SPLIT = re.compile(r"(?<!\s)(\s*)(\S+)")
-# a line break or a tab would make a header or a column of the words after it
-_LAID_OUT = re.compile("[\t-\r\x1c-\x1f\x85\u2028\u2029]")
-# blanked text is at least four spaces, or a line of them
-_GAP = re.compile(r"\n[^\S\n]*\n| {4}")
 _TRIES = 32  # occurrences of the words whose marks are compared; further ones do not count
 _NEXT = "\n"  # between two words; no word holds one
 
@@ -57,39 +53,37 @@ class _Word(NamedTuple):
 
 
 class _Heard(NamedTuple):
-    """One turn's words, said and denied, each as one text to search in, and those that are
-    said.
+    """One turn's words, and those that are said and denied, each as one text to search in, with
+    gaps for the others.
     """
 
+    words: list[_Word]
     said: str
     denied: str
-    words: tuple[_Word, ...]
 
 
 def _plain(text: str) -> str:
     return normalize("NFKC", normalize("NFKC", text).casefold()).replace("\u2019", "'")
 
 
-def _word(text: str, broken: str = "", span: tuple[int, int] = (0, 0)) -> _Word:
-    """A word and the marks at its ends, `broken` before them; marks alone are a word."""
-    rest = text.lstrip(_BEFORE)
-    core = rest.rstrip(_BEHIND)
-    if not core:
-        return _Word(text, broken, "", *span)
-    return _Word(core, broken + text[: len(text) - len(rest)], rest[len(core) :], *span)
+def _words(text: str) -> Iterator[_Word]:
+    """The words of a text, each with the line break or tab before it; marks alone are a
+    word.
+    """
+    last = 0
+    for chunk in _FORMS.words.finditer(text):
+        start, end = chunk.span()
+        broken = _NEXT if _FORMS.laid_out.search(text, last, start) else ""
+        for each in _plain(chunk[0]).split():
+            core = each.lstrip(_BEFORE).rstrip(_BEHIND) or each
+            before, core, behind = each.partition(core)
+            yield _Word(core, broken + before, behind, start, end)
+            broken = ""
+        last = end
 
 
-def _joined(words: Iterable[_Word]) -> str:
-    return _NEXT + "".join([word.core + _NEXT for word in words])
-
-
-def _wanted(text: str) -> list[_Word]:
-    """The words of a value, each but the first with the line break or tab before it."""
-    parts = _SPLIT.findall(_plain(text))
-    return [
-        _word(word, _NEXT if place and _LAID_OUT.search(space) else "")
-        for place, (space, word) in enumerate(parts)
-    ]
+def _joined(cores: Iterable[str]) -> str:
+    return _NEXT + "".join([core + _NEXT for core in cores])
 
 
 @once
@@ -97,30 +91,32 @@ def _read(turn: Turn) -> _Heard:
     """The words of one turn."""
     reported = [(start, end) for voice, start, end in turn.clauses if voice == "reported"]
     text = with_other(turn.own, reported, "\n" * len(turn.own))
-    denied = [(start, end) for voice, start, end in turn.clauses if voice == "denied"]
-    said = list[_Word]()
-    no = list[_Word]()
-    place = 0
+    denied = [clause for clause in turn.clauses if clause.voice == "denied"]
+    words = list[_Word]()
+    noes = list[bool]()
     last = 0
-    was = False
-    for chunk in _WORDS.finditer(text):
-        start, end = chunk.span()
-        while place < len(denied) and denied[place][1] <= start:
-            place += 1
-        is_no = place < len(denied) and denied[place][0] < end
-        into = no if is_no else said
-        if is_no != was or _GAP.search(text, last, start):
-            into.append(_Word(""))
-        break_ = _NEXT if _LAID_OUT.search(text, last, start) else ""
-        for each in _plain(chunk.group()).split():
-            into.append(_word(each, break_, (start, end)))
-            break_ = ""
-        last = end
-        was = is_no
-    return _Heard(_joined(said), _joined(no), tuple(said))
+    for word in _words(text):
+        if _FORMS.gap.search(text, last, word.start):
+            words.append(_Word(""))
+            noes.append(False)
+        while denied and denied[0].end <= word.start:
+            del denied[0]
+        words.append(word)
+        noes.append(bool(denied) and denied[0].start < word.end)
+        last = word.end
+    said = [""] * len(words)
+    denied_words = [""] * len(words)
+    for at, (word, no) in enumerate(zip(words, noes, strict=True)):
+        (denied_words if no else said)[at] = word.core
+    return _Heard(words, _joined(said), _joined(denied_words))
 
 
-def _kept(wanted: _Word, word: _Word, *, final: bool) -> bool:
+def _kept(
+    wanted: _Word,
+    word: _Word,
+    *,
+    final: bool,
+) -> bool:
     """Whether the marks at the ends of a word are the user's, or fewer; a sentence that ends
     inside the text must still end there.
     """
@@ -141,11 +137,14 @@ def said(prompt: Prompt, text: str) -> Said | None:
         prompt: the user's words.
         text: an argument in normal form.
     """
-    wanted = _wanted(text)
-    around = text[: len(text) - len(text.lstrip())] + text[len(text.rstrip()) :]
-    if _LAID_OUT.search(around) or not any(c.isalnum() for word in wanted for c in word.core):
+    inner = text.strip()
+    wanted = [*_words(inner)]
+    around = text.replace(inner, "", 1)
+    if _FORMS.laid_out.search(around) or not any(
+        c.isalnum() for word in wanted for c in word.core
+    ):
         return None
-    needle = _joined(wanted)
+    needle = _joined([word.core for word in wanted])
     for number in range(len(prompt.turns) - 1, -1, -1):
         turn = _read(prompt.turns[number])
         if needle in turn.denied:
@@ -157,12 +156,13 @@ def said(prompt: Prompt, text: str) -> Said | None:
                 break
             first = turn.said.count(_NEXT, 0, place)
             found = turn.words[first : first + len(wanted)]
-            if (
-                prompt.in_doubt
-                or not any(prompt.turns[number].doubted(word.start) for word in found)
-            ) and all(
+            doubted = prompt.turns[number].doubted
+            if not prompt.in_doubt and any(doubted(word.start) for word in found):
+                continue
+            kept = (
                 _kept(one, word, final=word is found[-1])
                 for one, word in zip(wanted, found, strict=True)
-            ):
+            )
+            if all(kept):
                 return Said(number, found[0].start, found[-1].end)
     return None

@@ -28,7 +28,7 @@ from agentgate.loading.definition import (
     read_file,
     refused,
 )
-from agentgate.loading.sharing import Sharing
+from agentgate.loading.site import Sharing
 from agentgate.workflow.model import Workflow
 
 ROLES = "roles.yaml"
@@ -91,7 +91,7 @@ class Catalog:
         observed: id -> the version that only observes, beside the one in force; until the next
             loading, since nothing comes of it.
         others: what a gate found lately of versions that are not in force, until the next
-            loading (`agentgate.gate.versions`).
+            loading (`agentgate.gate.runs`).
     """
 
     def __init__(

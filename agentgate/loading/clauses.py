@@ -21,8 +21,7 @@ from agentgate.loading.rules import condition
 from agentgate.loading.site import Place, Site, argument_type
 from agentgate.loading.yaml_nodes import shown
 from agentgate.values.entities import NUMERIC
-from agentgate.workflow.clauses.sequence import Sequence
-from agentgate.workflow.model import ANY, Limit, StepUpRule, TokenRule, Upstream
+from agentgate.workflow.model import ANY, Limit, Sequence, StepUpRule, TokenRule, Upstream
 from agentgate.workflow.rule import CONFIRMED
 
 MAX_TTL = 300  # seconds; verifiers accept no longer life

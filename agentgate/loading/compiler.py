@@ -22,14 +22,12 @@ from agentgate.loading.site import Place, Site
 from agentgate.loading.tools import tools
 from agentgate.loading.value_types import DAYS
 from agentgate.loading.yaml_nodes import shown
-from agentgate.workflow.clauses.agent import AgentRule, ClaimRule
 from agentgate.workflow.clauses.conditions import Conditions, Hours, parsed_address
-from agentgate.workflow.clauses.hops import ViaRule
-from agentgate.workflow.clauses.user import UserRule
+from agentgate.workflow.clauses.who import AgentRule, ClaimRule, UserRule, ViaRule
 from agentgate.workflow.model import ANY, ARTICLES, NAMED, PLACES, Intent, Tool, Workflow
 
 _WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")  # of a name: "deleteTicket", "orders.cancel"
-_TIMES = frozenset({"date", "time", "day", "when", "due", "start", "deadline", "schedule"})
+_TIMES = frozenset("date time day when due start deadline schedule".split())
 
 
 def compiled(site: Site, digest: str) -> Workflow:

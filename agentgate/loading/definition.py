@@ -25,11 +25,17 @@ from pydantic_core import ErrorDetails
 
 from agentgate.errors import CanonicalError, WorkflowError, problem_at
 from agentgate.intents.deriver import Deriver, ask
-from agentgate.loading.blocks import Block, Definition, RolesFile
+from agentgate.loading.blocks import (
+    WORDING,
+    Block,
+    Definition,
+    RolesFile,
+    block_in,
+    is_collection,
+    written_out,
+)
 from agentgate.loading.compiler import compiled
-from agentgate.loading.sharing import Sharing
-from agentgate.loading.site import Site
-from agentgate.loading.written_out import block_in, is_collection, written_out
+from agentgate.loading.site import Sharing, Site
 from agentgate.loading.yaml_nodes import Document, Path, closest, did_you_mean, read_yaml, shown
 from agentgate.values.canonical import canonical, digest
 from agentgate.workflow.model import Doubt, Intent, Workflow
@@ -40,42 +46,9 @@ B = TypeVar("B", bound=Block)
 
 # What stands in for an unreadable required value while the rest of the file is looked at;
 # chosen so that nothing else follows from it.
-_STAND_INS: Mapping[str, Any] = {
-    "agentgate": "workflow/v1",
-    "id": "unreadable",
-    "version": 1,
-    "title": "unreadable",
-    "owners": ["unreadable"],
-    "risk": "low",
-    "expires": "2000-01-01",
-    "tenants": ["unreadable"],
-    "effect": "read",
-    "needs": "any",
-    "redeem": "wrapper",
-    "timeout": "1m",
-    "per": "run",
-    "max": "1",
-    "approvers": {"group": "unreadable"},
-    "group": "unreadable",
-    "from": "00:00",
-    "to": "24:00",
-    "zone": "UTC",
-}
-_KINDS = {  # what was expected, by the kind of pydantic's finding and with its context
-    "string_type": "text (in quotes, where YAML would read something else)",
-    "int_type": "a whole number",
-    "bool_type": "true or false",
-    "list_type": "a list in brackets",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
-    "string_too_short": "text that is not empty",
-    "string_too_long": "at most {max_length} characters",
-    "too_short": "at least one element (an empty one grants nothing: leave it out)",
-    "too_long": "at most {max_length} elements",
-    "greater_than_equal": "at least {ge}",
-    "less_than_equal": "at most {le}",
-    "form": "{expected}",
-}
+_STAND_INS: Mapping[str, Any] = WORDING["stand_ins"]
+# what was expected, by the kind of pydantic's finding and with its context
+_KINDS = WORDING["kinds"]
 
 
 def load_text(

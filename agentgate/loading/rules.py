@@ -14,15 +14,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from agentgate.decision.origins.kinds import kind_of
-from agentgate.loading import reach
-from agentgate.loading.blocks import ArgumentBlock, OperatorsBlock, WhenBlock
-from agentgate.loading.facts import one_list
+from agentgate.loading.blocks import WORDING, ArgumentBlock, OperatorsBlock, WhenBlock
+from agentgate.loading.facts import one_list, read_bound, read_select
 from agentgate.loading.site import Place, Site, argument_type, comparable
 from agentgate.loading.yaml_nodes import Path, did_you_mean, shown
 from agentgate.values.entities import CALCULATED, NUMERIC, TOKENISED, Key, normal
 from agentgate.values.paths import EACH
-from agentgate.workflow.operator import unreachable
-from agentgate.workflow.operators import OPERATORS
+from agentgate.workflow.operators import OPERATORS, unreachable
 from agentgate.workflow.rule import (
     BY_YES,
     COMPUTED,
@@ -36,24 +34,12 @@ from agentgate.workflow.rule import (
     Sources,
 )
 
+_FLAGS = "any_call named_first optional nullable page_size sensitive".split()
 _BY_KEY = {operator.key: operator for operator in OPERATORS}
 # a key of an argument, the attribute of the key that must be beside it, what is expected
-_NEEDS = (
-    ("each_in", "max_items", "max_items: how many elements at most"),
-    ("narrower_than_role", "max_items", "a list: max_items, and each_in for what it may hold"),
-    ("select", "from_", "from: where else the value may come from"),
-    ("unknown_origin", "from_", "from: with the known origins"),
-    ("nullable", "optional", "optional: true beside it (a null counts as left out)"),
-)
-_ONLY_ON = (  # a key of an argument, the types that may have it, what is expected
-    ("entities", {"text", "json"}, "entities only on free text and json"),
-    ("currency", {"money"}, "currency only on type money"),
-    (
-        "record",
-        {"text", "json"},
-        "record only on free text and json (other values are on record as they are)",
-    ),
-)
+_NEEDS = WORDING["needs"]
+# a key of an argument, the types that may have it, what is expected
+_ONLY_ON = WORDING["only_on"]
 _NEVER_INSIDE = {  # origins that nothing inside a text has, and why
     "model": "model would allow every address the model writes",
     "computed": "no address is computed",
@@ -67,7 +53,7 @@ _NEVER_INSIDE = {  # origins that nothing inside a text has, and why
 @dataclass(slots=True)
 class _Reading:
     """What compiling an operator needs: the type of the value, and the place to report at
-    (`agentgate.workflow.operator.Reading`).
+    (`agentgate.workflow.operators.Reading`).
     """
 
     at: Place
@@ -154,9 +140,9 @@ def argument_rule(site: Site, tool: str, name: str, block: ArgumentBlock, at: Pl
         ]
     )
     if block.select:
-        selected = reach.selected(site, tool, block.select, kind, at["select"])
+        selected = read_select(site, tool, block.select, kind, at["select"])
         sources = site.share((*sources, *([] if selected is None else [selected])))
-    at_most = reach.bound(site, block.at_most, kind, at["at_most"]) if block.at_most else None
+    at_most = read_bound(site, block.at_most, kind, at["at_most"]) if block.at_most else None
     scopes = (
         _role(site, block, block.narrower_than_role, at)
         if block.narrower_than_role
@@ -168,13 +154,16 @@ def argument_rule(site: Site, tool: str, name: str, block: ArgumentBlock, at: Pl
         *_malformed(site, tool, name, block, sources),
     ):
         at[key].report_key(got, expected)
-    for index, got, expected in (
-        *_origins(site, block, kind, sources),
-        *_by_yes(site, tool, name, block, sources),
-    ):
-        at["from", index].report(got, expected)
+    for index, text in enumerate(block.from_ or ()):
+        source = next((each for each in sources if each.tool and str(each) == text), None)
+        for got, expected in (
+            *_origin(site, block, text, source, sources),
+            *_by_yes(site, tool, name, block, text, of=source),
+        ):
+            at["from", index].report(got, expected)
     if block.currency is not None and kind == "money":
         _currency(site, tool, block.currency, at["currency"])
+    operators |= {name: bool(getattr(block, name)) for name in _FLAGS}
     return site.built(
         Rule,
         name,
@@ -188,13 +177,7 @@ def argument_rule(site: Site, tool: str, name: str, block: ArgumentBlock, at: Pl
         unknown_origin=block.unknown_origin or "deny",
         entities=entities,
         currency=block.currency or "",
-        any_call=block.any_call,
-        named_first=bool(block.named_first),
-        optional=block.optional,
-        nullable=bool(block.nullable),
-        page_size=bool(block.page_size),
         needs=tuple(block.needs or ()),
-        sensitive=block.sensitive,
         record=block.record or "",
         **operators,
     )
@@ -379,108 +362,85 @@ def _entities(site: Site, texts: list[str], at: Place) -> Sources:
     return site.sources(texts, at)
 
 
-def _origins(
-    site: Site, block: ArgumentBlock, kind: str, sources: Sources
-) -> Iterator[tuple[int, str, str]]:
-    """`from`: origins that no value of this type can have: their index, what it got, what was
+def _origin(
+    site: Site, block: ArgumentBlock, text: str, source: Source | None, sources: Sources
+) -> Iterator[tuple[str, str]]:
+    """One of `from`: an origin that no value of this type can have: what it got, what was
     expected.
     """
-    by_text = {str(source): source for source in reversed(sources) if source.tool}
-    for index, text in enumerate(block.from_ or ()):
-        source = by_text.get(text)
-        if source:
-            other, currency = site.typed(source)
-            if not comparable(kind, other):
-                yield (
-                    index,
-                    f"a {kind} from a {other}",
-                    f"an origin whose values can equal a {kind}",
-                )
-            elif other == "money" and not currency:
-                yield (
-                    index,
-                    f"{text} without a currency",
-                    f"currency: on {text} (money is never compared without)",
-                )
-        elif text == "computed":
-            yield from (
-                (index, got, expected) for got, expected in _computed(block, kind, sources)
-            )
-        elif text == "prompt" and kind not in TOKENISED:
+    kind = argument_type(block)
+    if source:
+        other, currency = site.typed(source)
+        if not comparable(kind, other):
+            yield f"a {kind} from a {other}", f"an origin whose values can equal a {kind}"
+        elif other == "money" and not currency:
             yield (
-                index,
-                f"prompt for type {kind}",
-                f"a type that is found in a prompt: {', '.join(sorted(TOKENISED))}",
+                f"{text} without a currency",
+                f"currency: on {text} (money is never compared without)",
             )
-        elif text == "user" and kind not in kind_of(USER).types:
-            yield (
-                index,
-                f"user for type {kind}",
-                f"a type that an id of a person can be: {', '.join(sorted(kind_of(USER).types))}",
-            )
+    elif text == "computed":
+        yield from _computed(block, kind, sources)
+    elif text == "prompt" and kind not in TOKENISED:
+        yield (
+            f"prompt for type {kind}",
+            f"a type that is found in a prompt: {', '.join(sorted(TOKENISED))}",
+        )
+    elif text == "user" and kind not in kind_of(USER).types:
+        yield (
+            f"user for type {kind}",
+            f"a type that an id of a person can be: {', '.join(sorted(kind_of(USER).types))}",
+        )
 
 
 def _by_yes(
-    site: Site, tool: str, name: str, block: ArgumentBlock, sources: Sources
-) -> Iterator[tuple[int, str, str]]:
+    site: Site, tool: str, name: str, block: ArgumentBlock, text: str, *, of: Source | None
+) -> Iterator[tuple[str, str]]:
     """What rests on a yes: never for what destroys, and only of what the user was asked about
     and shown.
     """
     gone = site.tools[tool].effect == "destructive"
-    texts = block.from_ or ()
     kind = argument_type(block)
-    by_text = {str(source): source for source in sources if source.tool}
-    for index, text in enumerate(texts):
-        fact = site.fact(by_text[text]) if text in by_text else None
-        if gone and fact and fact.trust == "confirmed":
+    fact = site.fact(of) if of else None
+    if gone and fact and fact.trust == "confirmed":
+        yield (
+            f"{text} with trust: confirmed, of a destructive tool",
+            "a fact with trust: named",
+        )
+    if text not in {source.kind for source in BY_YES}:
+        return
+    if gone:
+        yield (
+            f"{text}, of a destructive tool",
+            "other origins (each such call is asked about by itself)",
+        )
+    if kind not in kind_of(CONFIRMED).types or block.sensitive:
+        got = f"{text} of a sensitive value" if block.sensitive else f"{text} for type {kind}"
+        yield (
+            got,
+            f"a type whose value names one thing: {', '.join(sorted(kind_of(CONFIRMED).types))}",
+        )
+    if block.unknown_origin in {None, "deny"}:
+        yield (
+            f"{text} without a question",
+            "unknown_origin: confirm (nobody is asked about a value that is refused)",
+        )
+    if text == REMEMBERED.kind:
+        remember = site.tools[tool].remember
+        if CONFIRMED.kind not in (block.from_ or ()):
             yield (
-                index,
-                f"{text} with trust: confirmed, of a destructive tool",
-                "a fact with trust: named",
+                "remembered without confirmed",
+                "confirmed beside it (what counts in later runs counts in this one)",
             )
-        if text not in {source.kind for source in BY_YES}:
-            continue
-        if gone:
+        if remember is None or name not in remember.arg:
             yield (
-                index,
-                f"{text}, of a destructive tool",
-                "other origins (each such call is asked about by itself)",
+                f"remembered, and {tool} does not remember {name}",
+                f"remember: {{arg: {name}, for: 90d}} on {tool}",
             )
-        if kind not in kind_of(CONFIRMED).types or block.sensitive:
-            got = (
-                f"{text} of a sensitive value" if block.sensitive else f"{text} for type {kind}"
-            )
+        if block.max_items or EACH in name:
             yield (
-                index,
-                got,
-                f"a type whose value names one thing: {', '.join(sorted(kind_of(CONFIRMED).types))}",
+                "remembered, of a list",
+                "one value (a yes to a list is a yes to none of its elements)",
             )
-        if block.unknown_origin in {None, "deny"}:
-            yield (
-                index,
-                f"{text} without a question",
-                "unknown_origin: confirm (nobody is asked about a value that is refused)",
-            )
-        if text == REMEMBERED.kind:
-            remember = site.tools[tool].remember
-            if CONFIRMED.kind not in texts:
-                yield (
-                    index,
-                    "remembered without confirmed",
-                    "confirmed beside it (what counts in later runs counts in this one)",
-                )
-            if remember is None or name not in remember.arg:
-                yield (
-                    index,
-                    f"remembered, and {tool} does not remember {name}",
-                    f"remember: {{arg: {name}, for: 90d}} on {tool}",
-                )
-            if block.max_items or EACH in name:
-                yield (
-                    index,
-                    "remembered, of a list",
-                    "one value (a yes to a list is a yes to none of its elements)",
-                )
 
 
 def _computed(block: ArgumentBlock, kind: str, sources: Sources) -> Iterator[tuple[str, str]]:

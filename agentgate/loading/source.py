@@ -27,14 +27,9 @@ _ROLE = "narrower_than"  # the beginning of every key that names a role
 _PATIENCE = 20.0  # seconds for one git command
 _MAX = 1024 * 1024  # bytes of a file
 _QUIET = (
-    "--no-pager",
-    "--no-replace-objects",
-    "--literal-pathspecs",
-    "-c",
-    "core.fsmonitor=false",
-    "-c",
-    "core.hooksPath=/dev/null",
-)
+    "--no-pager --no-replace-objects --literal-pathspecs -c core.fsmonitor=false "
+    "-c core.hooksPath=/dev/null"
+).split()
 _ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_OPTIONAL_LOCKS": "0",

@@ -14,10 +14,8 @@ from agentgate.loading.rules import argument_rule
 from agentgate.loading.site import Place, Site, argument_type
 from agentgate.values.entities import TOKENISED
 from agentgate.values.paths import EACH
-from agentgate.workflow.clauses.sequence import Sequence
 from agentgate.workflow.left_open import answers, causes
-from agentgate.workflow.model import ANY, NONE, PLACEHOLDER, Tool
-from agentgate.workflow.nested import list_of
+from agentgate.workflow.model import ANY, NONE, PLACEHOLDER, Sequence, Tool, list_of
 from agentgate.workflow.rule import REMEMBERED, Rule, Source
 
 MAX_REMEMBERED = 365 * 86400  # seconds

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from agentgate.loading.yaml_nodes import did_you_mean
 from agentgate.values.entities import TYPES, number
-from agentgate.values.identities import FORM, is_name
+from agentgate.values.request import FORM, is_name
 from agentgate.values.times import SHORT_WEEKDAYS, seconds
 
 MAX_DURATION = 366 * 86400  # seconds

@@ -7,12 +7,15 @@ parsers type differently (``NO``, ``on``, ``~``, ``010``, ``1.0``, ``12:30``, da
 characters, and anything over the size or depth limits. So parsing constructs no objects, and
 what a reviewer reads is what is loaded. Only `true`, `false` and plain whole numbers are typed;
 every other scalar is text.
+
+`inline` writes values as YAML on one line, so that this and every other reader reads them back.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import lru_cache, partial
@@ -21,6 +24,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from agentgate.errors import Failure, WorkflowError, place_of, problem_at
+from agentgate.values.entities import number
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 12
@@ -31,9 +35,7 @@ Path = tuple[str | int, ...]
 Place = tuple[int, int]
 
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})", re.ASCII)
-_WORDS = frozenset(
-    ["", "y", "n", "yes", "no", "on", "off", "true", "false", "null", "~", "=", "<<"]
-)
+_WORDS = frozenset(["", *"y n yes no on off true false null ~ = <<".split()])
 _NUMERIC = re.compile(
     # 010, 1.0, 1_000, 1e3, +1
     r"[-+]?(?:\.[0-9_]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:e[-+]?[0-9]+)?"
@@ -425,7 +427,7 @@ def _refuse_invisible(text: str, document: Document) -> None:
     """Bidirectional overrides, zero-width characters, byte-order marks: a reviewer would read
     another file than the loader.
     """
-    for number, line in enumerate(text.split("\n"), 1):
+    for row, line in enumerate(text.split("\n"), 1):
         column, char = next(
             (
                 (c, char)
@@ -439,7 +441,7 @@ def _refuse_invisible(text: str, document: Document) -> None:
             document.add(
                 problem_at(
                     document.file,
-                    number,
+                    row,
                     column,
                     "document",
                     got,
@@ -447,3 +449,30 @@ def _refuse_invisible(text: str, document: Document) -> None:
                 )
             )
     document.refuse()
+
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.@/-]*", re.ASCII)
+
+
+def inline(value: Any) -> str:
+    """A value as YAML on one line, quoted where parsers would read it differently."""
+    if isinstance(value, Mapping):
+        return (
+            "{"
+            + ", ".join(f"{inline(str(key))}: {inline(item)}" for key, item in value.items())
+            + "}"
+        )
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(inline, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    exact = number(value) if isinstance(value, float) else None
+    # a workflow does not read 1e-05 as a number
+    text = str(value) if exact is None else f"{exact:f}"
+    if _PLAIN.fullmatch(text) and reads_as_text(text):
+        return text
+    if not text.isprintable():  # a line break, in a prompt
+        return json.dumps(text, ensure_ascii=False)
+    return "'" + text.replace("'", "''") + "'"

@@ -1,37 +1,342 @@
-"""What goes on record of a redeemed call: that it was not run, its facts, its outcome.
+"""What goes on record of a redeemed call: that it was not run, its facts, its outcome; also where
+the tool server tells it later, over HTTP.
 
-Rules: facts are read from the real result, once, from the fields that the workflow declared; a
-failed call has none, nor has a result that holds the upstream credential. What cannot be
-recorded is told when the call ends.
+Facts are the declared fields of a tool's result, read as rows. Only declared fields are read;
+the rest of a result never becomes an origin. One row holds values that belong together, so that
+order A's id is never combined with order B's payee: a list is read element by element, a value
+outside the list is repeated in each of its rows, and values of two different lists never share
+a row. A value that is missing, null, not a scalar, too long or without a canonical form is no
+fact: less is known, and less may be minted. A text is searched only where a fact declares it:
+with `find: one` its one entity of that kind is the fact, and two are none; with `find: any`
+each number in it is one row. Rows that were left out leave a mark, so that the largest of a
+part does not pass for the largest of all.
+
+Rules: facts are read from the real result, once; a failed call has none, nor has a result that
+holds the upstream credential. What cannot be recorded is told when the call ends. What a later
+report needs is kept beside the call's record, never the token. A report counts once, for the
+redemption it is about (its `jti`), and of a result only the declared facts are taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from agentgate.errors import (
     AgentGateError,
     AuditUnavailable,
+    CanonicalError,
     NotDone,
     NotRecorded,
     ResultWithheld,
     StoreUnavailable,
 )
-from agentgate.redemption.facts import MAX_LOOKED, recorded, to_read
-from agentgate.redemption.records import record_of
-from agentgate.redemption.upstream import Redemption, ended
-from agentgate.shell.readers import apart
-from agentgate.shell.step import Afterwards, Flow, Step
-from agentgate.stores import ops
-from agentgate.token.mint import MintClaims
+from agentgate.redemption.credential import Redemption, ended
+from agentgate.shell.drive import apart
+from agentgate.shell.step import Afterwards, Flow, Record, Step
+from agentgate.stores import Op, ops
+from agentgate.token.mint import MintClaims, WorkflowRef
+from agentgate.values.canonical import canonical, parse
+from agentgate.values.paths import CUT, EACH, FIND, KEY, MAX_FIND, NUMBERS, PAGE, VALUES
+from agentgate.values.value_class import Json, Names, names_of, value_class
+
+if TYPE_CHECKING:
+    from agentgate.language.spans import SearchedText
+
+# --- facts ------------------------------------------------------------------------------------
+_NO_DAY = date(2000, 1, 1)  # no kind in `FINDABLE` depends on a day
+MAX_ROWS = 1000
+MAX_TEXT = 4096  # characters of one value
+# bytes of all rows as canonical JSON: half of what a call record may hold
+MAX_TOTAL = 128 * 1024
+# characters of one result's texts that are looked into; the rows behind are left out
+MAX_LOOKED = 4 * MAX_FIND
+# what an element of a list counts for: most of a result may be elements that have no facts
+_ELEMENT = 16
+_MAX_INT = 2**53 - 1
+
+Row = Json
+
+
+@dataclass(slots=True)
+class _Level:
+    """What is declared about one element: its own values by path, and the lists inside it by
+    path.
+    """
+
+    values: dict[str, Names] = field(default_factory=dict)
+    lists: dict[Names, _Level] = field(default_factory=dict)
+
+
+def _levels(declared: Mapping[str, Names]) -> _Level:
+    """Declared paths as a tree in which every list is one level, so facts of the same list meet
+    in the same rows.
+    """
+    top = _Level()
+    for name, path in declared.items():
+        level = top
+        rest = path
+        while EACH in rest:
+            at = rest.index(EACH)
+            level = level.lists.setdefault(rest[:at], _Level())
+            rest = rest[at + 1 :]
+        level.values[name] = rest
+    return top
+
+
+@value_class
+class _Entry:
+    """One value of an object, with its key."""
+
+    key: Any
+    value: Any
+
+
+@dataclass(slots=True)
+class _Looked:
+    """How much of a result's texts was looked into, and what was read there: many facts of one
+    text cost one reading.
+    """
+
+    characters: int = 0
+    texts: dict[str, SearchedText] = field(default_factory=dict)
+
+    def into(self, text: str) -> SearchedText:
+        """What is in a text."""
+        if text not in self.texts:
+            from agentgate.language.spans import SearchedText  # noqa: PLC0415 - who reads English only where a fact looks into a text
+
+            self.texts[text] = SearchedText(text, _NO_DAY)
+        return self.texts[text]
+
+
+def _at(value: Any, path: Names, looked: _Looked) -> Any:
+    """The value at a path of keys; None when any step is not an object or lacks the key."""
+    for key in path:
+        if key == KEY:
+            return value.key if isinstance(value, _Entry) and type(value.key) is str else None
+        value = value.value if isinstance(value, _Entry) else value
+        if key in FIND or key == NUMBERS:
+            if type(value) is not str or len(value) > MAX_FIND:
+                return None
+            looked.characters += len(value)
+            if looked.characters > MAX_LOOKED:
+                return None
+            return (
+                _numbers(looked.into(value))
+                if key == NUMBERS
+                else looked.into(value).only(FIND[key])
+            )
+        if type(value) is dict and key == VALUES:
+            value = [_Entry(name, inner) for name, inner in value.items()]
+        elif type(value) is dict and key in value:
+            value = value[key]
+        else:
+            return None
+    return value.value if isinstance(value, _Entry) else value
+
+
+def _numbers(text: SearchedText) -> list[str]:
+    """Every different number and amount in a text, without its currency, in the order of the
+    text.
+    """
+    found = (
+        e.key
+        for e in text.entities
+        if e.type in {"number", "money"} and isinstance(e.key, Decimal)
+    )
+    return list(dict.fromkeys(format(key, "f") for key in found))
+
+
+def scalar(value: Any) -> Any:
+    """The value as a fact (an exact JSON scalar; a Decimal becomes its text); None: it is no
+    fact.
+    """
+    kind = type(value)
+    if kind is bool:
+        return value
+    if kind is int:
+        return value if -_MAX_INT <= value <= _MAX_INT else None
+    if kind is float:
+        return value if abs(value) <= _MAX_INT else None  # which neither NaN nor an infinity is
+    if kind is Decimal:
+        if not value.is_finite() or abs(value.adjusted()) > 15:
+            return None
+        return format(value, "f")
+    if (
+        kind is str
+        and len(value) <= MAX_TEXT
+        and (value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value))
+    ):
+        return value
+    return None
+
+
+def _rows(level: _Level, element: Any, outer: Row, looked: _Looked) -> Iterator[Row]:
+    known = dict(outer)
+    for name, path in level.values.items():
+        value = scalar(_at(element, path, looked))
+        if value is not None:
+            known[name] = value
+    empty = True
+    for path, inner in level.lists.items():
+        items = _at(element, path, looked)
+        for item in items if type(items) in {list, tuple} else ():
+            looked.characters += _ELEMENT
+            if looked.characters > MAX_LOOKED:
+                yield known
+                return
+            for row in _rows(inner, item, known, looked):
+                empty = False
+                yield row
+    if empty and known:
+        yield known
+
+
+def check_rows(declared: Iterable[str], rows: Any) -> None:
+    """Check what a tool server says are the rows of the declared facts; their types and
+    patterns are the decision's.
+
+    Raises:
+        CanonicalError: it is something else.
+    """
+    names = {CUT, PAGE, *declared}
+    if (
+        type(rows) is not list
+        or len(rows) > MAX_ROWS
+        or not all(type(row) is dict and row.keys() <= names for row in rows)
+    ):
+        raise CanonicalError(
+            "facts", "something else", f"at most {MAX_ROWS} objects of declared facts"
+        )
+    if any(scalar(value) is None for row in rows for value in row.values()):
+        raise CanonicalError(
+            "facts", "another value, or a long one", "text, numbers and booleans"
+        )
+
+
+def recorded(declared: Mapping[str, list[str]], result: Any) -> bytes:
+    """The declared facts of a result (name -> path), as the store keeps them.
+
+    Raises:
+        CanonicalError: a fact has no canonical form.
+    """
+    paths = {name: tuple(path) for name, path in declared.items()}
+    return canonical(list(extract(paths, result)) if paths else [])
+
+
+def to_read(declared: Mapping[str, list[str]]) -> int:
+    """How many characters may be read in a result for these facts."""
+    return (
+        MAX_LOOKED
+        if any(path and (path[-1] in FIND or NUMBERS in path) for path in declared.values())
+        else 0
+    )
+
+
+def extract(declared: Mapping[str, Names], result: Any) -> tuple[Row, ...]:
+    """The rows of facts in a tool's real result.
+
+    Args:
+        declared: fact name -> path into the result (`agentgate.workflow.rule.Fact.path`): keys
+            of objects; ``[]`` walks a list; ``[values]`` is the list of an object's values,
+            with a last ``[key]`` the key of each; a last ``[iban]`` (or another kind of `FIND`)
+            is the one entity of that kind in the text there, ``[numbers]`` the list of all
+            numbers in it; an empty path is the result itself. `PAGE` is no fact, but the list
+            that is counted.
+        result: what the tool returned: dicts, lists or tuples, and scalars. Anything else has
+            no facts.
+
+    Returns:
+        At most `MAX_ROWS` rows, `MAX_TOTAL` bytes altogether, from at most `MAX_LOOKED`
+            characters that were looked into; each maps
+        names to str, int, float or bool. Later rows are left out, and the last one kept is
+            marked with `CUT`.
+    """
+    rows: list[Row] = []
+    total = 0
+    looked = _Looked()
+    listed = _at(result, declared[PAGE], looked) if PAGE in declared else None
+    for row in _rows(
+        _levels({name: path for name, path in declared.items() if name != PAGE}),
+        result,
+        {},
+        looked,
+    ):
+        total += len(canonical(row)) + 1
+        if len(rows) == MAX_ROWS or total > MAX_TOTAL or looked.characters > MAX_LOOKED:
+            if rows:
+                rows[-1][CUT] = True
+            break
+        rows.append(row)
+    if rows and isinstance(listed, list | tuple):
+        rows[-1][PAGE] = len(listed)
+    return tuple(rows)
+
+
+# --- records ----------------------------------------------------------------------------------
+@value_class
+class Reportable:
+    """A redeemed call, as its server can report on it. `facts`: the declared ones, name ->
+    path; `recorded_for`: as of its claims.
+    """
+
+    tenant: str
+    run: str
+    call_digest: str
+    jti: str
+    txn: str
+    aud: str
+    sub: str
+    client_id: str
+    tool_call_id: str
+    workflow: WorkflowRef
+    facts: Mapping[str, list[str]]
+    recorded_for: str
+
+
+def record_of(
+    claims: MintClaims | Reportable,
+    kind: str,
+    *,
+    refusal: bool = False,
+    promised: bool = False,
+    **more: object,
+) -> Record:
+    """The audit record of what became of a call."""
+    # an autonomous agent's token has the agent as its subject
+    user = None if claims.sub == claims.client_id else claims.sub
+    who = {
+        "tenant": claims.tenant,
+        "run": claims.run,
+        "workflow": claims.workflow._asdict(),
+        "user": user,
+        "agent": claims.client_id,
+    }
+    call = {"txn": claims.txn, "jti": claims.jti, "tool_call_id": claims.tool_call_id}
+    return Record(
+        {"type": kind, "time": round(time.time(), 6), **who, **call, **more}, refusal, promised
+    )
+
 
 _SEARCHING = 60.0  # seconds
 _log = structlog.get_logger("agentgate.redemption.outcome")
+
+
+def _end_call(
+    call: MintClaims | Reportable, outcome: ops.Outcome, **more: Any
+) -> Op[ops.OutcomeReply]:
+    """How a call's redemption ended, for the store; `more`: as of `ops.record_outcome`."""
+    named = (call.tenant, call.run, call.call_digest, outcome, call.jti)
+    return ops.record_outcome(*named, audience=call.recorded_for, **more)
 
 
 def not_run(claims: MintClaims, why: str = "", *, attempt: str = "") -> Flow:
@@ -41,14 +346,9 @@ def not_run(claims: MintClaims, why: str = "", *, attempt: str = "") -> Flow:
     `attempt`: the redemption that cannot tell whether it burned the token. Where another did,
     its tool may be running.
     """
-    said: dict[str, Any] = {"why": why} if why else {}
+    said: Json = {"why": why} if why else {}
     try:
-        call = (claims.tenant, claims.run, claims.call_digest)
-        yield Afterwards(
-            ops.record_outcome(
-                *call, "not_run", claims.jti, audience=claims.recorded_for, attempt=attempt
-            )
-        )
+        yield Afterwards(_end_call(claims, "not_run", attempt=attempt))
     except StoreUnavailable:  # the caller is refused, and the log says that nothing ran
         said["missing"] = ["outcome"]
     if said:
@@ -66,15 +366,8 @@ def record_result(done: Redemption, result: Any) -> Generator[Step, Any, None]:
     if done.ends is not None:
         done.facts = facts or b""
     elif facts is not None:
-        claims = done.claims
         try:
-            yield ops.record_result(
-                claims.tenant,
-                claims.run,
-                claims.call_digest,
-                facts,
-                audience=claims.recorded_for,
-            )
+            yield from report_result(done.claims, facts)
         except AgentGateError as error:
             lost(done, "facts", error)
 
@@ -138,23 +431,17 @@ def record_outcome(done: Redemption, error: BaseException | None) -> Generator[S
     """
     done.ended = True
     outcome = outcome_of(done, error)
-    more: dict[str, Any] = {"withheld": True} if isinstance(error, ResultWithheld) else {}
+    more: Json = {"withheld": True} if isinstance(error, ResultWithheld) else {}
     try:
-        claims = done.claims
         facts = done.facts if outcome != "failed" else b""
-        call = (claims.tenant, claims.run, claims.call_digest, outcome, claims.jti)
-        reply = yield ops.record_outcome(
-            *call, audience=claims.recorded_for, facts=facts, tell=done.ends is not None
-        )
+        reply = yield _end_call(done.claims, outcome, facts=facts, tell=done.ends is not None)
         if done.ends is not None:
             done.ends(reply, outcome, facts)
     except AgentGateError as failed:
         for what in ("facts", "outcome") if done.facts else ("outcome",):
             lost(done, what, failed)
     try:
-        missing: dict[str, Any] = (
-            {**more, "missing": list(done.missing)} if done.missing else more
-        )
+        missing: Json = {**more, "missing": list(done.missing)} if done.missing else more
         acts = done.head.get("read") is not True or bool(missing)
         record = record_of(
             done.claims,
@@ -178,3 +465,74 @@ def lost(done: Redemption, what: str, error: Exception) -> None:
     # later calls may use less.
     done.missing[what] = str(error)
     _log.error("not_recorded", what=what, txn=done.claims.txn, error=str(error))
+
+
+LIFE = 24 * 3600  # seconds in which a call can be reported on
+
+
+def keep_for_report(done: Redemption) -> Flow:
+    """Keep what a report will need.
+
+    Raises (through the driver):
+        StoreUnavailable.
+    """
+    names = [name for name in names_of(Reportable) if name not in {"facts", "workflow"}]
+    claims = done.claims
+    body = {
+        "v": 1,
+        **{name: getattr(claims, name) for name in names},
+        "workflow": list(claims.workflow),
+        "facts": done.head["facts"],
+    }
+    yield ops.keep(
+        claims.tenant, "redeemed", claims.txn, canonical(body), ttl_ms=LIFE * 1000, replace=True
+    )
+
+
+def reportable(tenant: str, txn: str) -> Flow:
+    """The redeemed call of this id, or None.
+
+    Raises (through the driver):
+        StoreUnavailable: also where what is kept cannot be read.
+    """
+    data = yield ops.kept(tenant, "redeemed", txn)
+    if data is None:
+        return None
+    try:
+        body = parse(data)
+        if body.pop("v") != 1 or body["tenant"] != tenant:
+            raise StoreUnavailable("redeemed call: of another version or tenant")
+        return Reportable(
+            **{"recorded_for": "", **body, "workflow": WorkflowRef(*body["workflow"])}
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreUnavailable(f"redeemed call: unreadable ({type(error).__name__})") from error
+
+
+def checked_facts(declared: Mapping[str, list[str]], rows: Any) -> bytes:
+    """Facts that the tool's server read out of the result itself
+    (`agentgate.redemption.outcome.extract`), as the store keeps them.
+
+    Raises:
+        CanonicalError: rows of something else than the declared facts.
+    """
+    check_rows(declared, rows)
+    if len(data := canonical(rows)) > MAX_TOTAL:
+        raise CanonicalError("facts", f"{len(data)} bytes", f"at most {MAX_TOTAL} bytes")
+    return data
+
+
+def report_result(call: MintClaims | Reportable, facts: bytes) -> Flow:
+    """Record facts. Returns what the store says of it (`agentgate.stores.ops.Recorded`)."""
+    named = (call.tenant, call.run, call.call_digest, facts)
+    return (yield ops.record_result(*named, audience=call.recorded_for))
+
+
+def report_outcome(call: Reportable, outcome: ops.Outcome, attempt: str = "") -> Flow:
+    """Record how the call ended; with an `attempt` only if that redemption burned the token.
+    Returns as `report_result`.
+    """
+    answer = (yield _end_call(call, outcome, attempt=attempt)).kind
+    if answer == "ok":
+        yield record_of(call, "outcome", outcome=outcome)
+    return answer

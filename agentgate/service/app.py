@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import structlog
@@ -37,23 +38,9 @@ from agentgate.errors import (
     StoreUnavailable,
 )
 from agentgate.gate.core import reasons_of
-from agentgate.service import (
-    account_key,
-    auditing,
-    authzen,
-    calls,
-    counting,
-    inspection,
-    metadata,
-    openapi,
-    runs,
-    tokens,
-)
-from agentgate.service.answer import oauth_error, problem, refused_by, unavailable
-from agentgate.service.connections import HEALTH, Connections, OpenConnection
-from agentgate.service.pages import auditing as audit_pages
-from agentgate.service.pages import judging, remembering, signing_in
-from agentgate.service.pages.rendering import asset, error_page
+from agentgate.service.line import HEALTH, Connections, OpenConnection
+from agentgate.service.messages import oauth_error, problem, refused_by, unavailable
+from agentgate.service.pages.rendering import error_page
 from agentgate.service.served import ServedGate
 from agentgate.service.settings import ServiceSettings
 from agentgate.service.state import Service
@@ -72,58 +59,19 @@ Endpoint = Callable[[Request, Service], Awaitable[Response]]
 Refusing = Callable[[RequestRefused], Response]
 Routes = tuple[tuple[str, str, Endpoint], ...]  # path, method, endpoint
 
-ROUTES: Routes = (
-    ("/.well-known/oauth-authorization-server", "GET", metadata.server_metadata),
-    ("/.well-known/oauth-authorization-server/{tenant}", "GET", metadata.server_metadata),
-    ("/oauth2/jwks", "GET", metadata.jwks),
-    ("/oauth2/token", "POST", tokens.token),
-    ("/oauth2/introspect", "POST", inspection.introspect),
-    ("/oauth2/revoke", "POST", inspection.revoke),
-    ("/oauth2/key", "POST", account_key.rotate),
-    ("/v1/runs", "POST", runs.open_run),
-    ("/v1/runs/{run}", "DELETE", runs.close_run),
-    ("/v1/runs/{run}/turns", "POST", runs.add_turn),
-    ("/v1/runs/{run}/close", "POST", runs.close_run),
-    ("/v1/holds", "GET", judging.waiting_for),
-    ("/v1/remembered", "GET", remembering.list_own),
-    ("/v1/remembered/{id}", "DELETE", remembering.forget_own),
-    ("/v1/redeem", "POST", calls.redeem_call),
-    ("/v1/calls/{txn}/result", "POST", calls.result),
-    ("/v1/calls/{txn}/outcome", "POST", calls.outcome),
-    ("/v1/audit", "GET", auditing.read_records),
-    ("/v1/audit/{call}", "GET", auditing.read_records),
-    ("/access/v1/evaluation", "POST", authzen.evaluate),
-    ("/access/v1/evaluations", "POST", authzen.evaluate_many),
-    ("/.well-known/authzen-configuration", "GET", metadata.authzen_metadata),
-    ("/openapi.json", "GET", openapi.openapi),
-    ("/healthz", "GET", metadata.healthz),
-    ("/readyz", "GET", metadata.readyz),
-    ("/metrics", "GET", counting.metrics),
-)
-# Of a gate that takes answers by passkey; otherwise they are not here.
-PAGES: Routes = (
-    ("/holds", "GET", judging.waiting),
-    ("/holds/pages.css", "GET", asset),
-    ("/holds/pages.js", "GET", asset),
-    ("/holds/challenge", "POST", signing_in.challenge),
-    ("/holds/session", "POST", signing_in.sign_in),
-    ("/holds/session", "DELETE", signing_in.sign_out),
-    ("/holds/passkey", "GET", signing_in.making),
-    ("/holds/passkey", "POST", signing_in.made),
-    ("/holds/nonce", "POST", judging.nonce),
-    ("/holds/answers", "POST", judging.answer),
-    ("/holds/remembered", "GET", remembering.show_remembered),
-    ("/holds/remembered", "POST", remembering.forget_remembered),
-    ("/holds/next", "GET", judging.show_next),
-    ("/holds/{hold}", "GET", judging.one),
-    ("/holds/{hold}/run", "GET", judging.of_run),
-)
-AUDIT_PAGES: Routes = (
-    ("/audit", "GET", audit_pages.show),
-    ("/audit/pages.css", "GET", asset),
-    ("/audit/pages.js", "GET", asset),
-    ("/audit/{call}", "GET", audit_pages.show),
-    ("/audit/{call}/workflow", "GET", audit_pages.show),
+
+def _routes(table: str) -> Routes:
+    """The endpoints of a table of ``routes.txt``."""
+    found = []
+    for method, path, target in map(str.split, table.splitlines()):
+        module, _, name = target.rpartition(".")
+        endpoint = getattr(import_module(f"agentgate.service.{module}"), name)
+        found.append((path, method, endpoint))
+    return tuple(found)
+
+
+ROUTES, AUDIT_PAGES, PAGES = map(
+    _routes, Path(__file__).with_name("routes.txt").read_text("utf-8").split("\n\n")[1:]
 )
 
 
@@ -330,7 +278,7 @@ async def _in_turn(endpoint: Endpoint, request: Request, service: Service) -> Re
 
 def _span(request: Request, service: Service) -> Span | None:
     """The span of a request: its method and route, never its URL or headers."""
-    tracing = service.gate.core.tracing
+    tracing = service.core.tracing
     route = _route(request)
     if tracing is None:
         return None

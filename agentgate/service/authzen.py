@@ -31,11 +31,16 @@ from agentgate.decision.answer import Deny, Eligible
 from agentgate.errors import RequestRefused
 from agentgate.gate import flow
 from agentgate.gate.run import AsyncRun
-from agentgate.service.answer import answered, malformed, unavailable
-from agentgate.service.clients import Caller
-from agentgate.service.connection import connection_of
+from agentgate.service.clients import Caller, connection_of
 from agentgate.service.exchange import GRANT, definition_of
-from agentgate.service.reading import checked_members, read_json, text
+from agentgate.service.messages import (
+    answered,
+    checked_members,
+    malformed,
+    read_json,
+    text,
+    unavailable,
+)
 from agentgate.service.runs import own_run
 from agentgate.service.state import Service
 from agentgate.values.refusal import Failure, Reason, RunRefused
@@ -44,8 +49,8 @@ TOKEN_REQUEST = "https://agentgate.dev/access-request/token-request/v1"  # noqa:
 MOST = 50  # evaluations of one request
 # for all of them: each may wait for the store, and together they hold one place of the line
 SECONDS = 2.0
-_ENTITIES = {"subject": ("type", "id"), "action": ("name",), "resource": ("type", "id")}
-_TOLD = ("run", "tenant", "workflow", "requested_scope")
+_ENTITIES = {"subject": "type id", "action": "name", "resource": "type id"}
+_TOLD = "run tenant workflow requested_scope".split()
 # what ends a batch: nothing, a no, a yes
 _SEMANTICS = {"execute_all": None, "deny_on_first_deny": False, "permit_on_first_permit": True}
 
@@ -110,7 +115,7 @@ async def evaluate_many(request: Request, service: Service) -> Response:
 async def _read(request: Request, service: Service) -> tuple[Caller, dict[str, Any]]:
     caller = await service.caller(request, "host")
     try:
-        return caller, await read_json(request, service.settings.max_body, frozenset(), None)
+        return caller, await read_json(request, service.settings.max_body, "", None)
     except RequestRefused as error:
         if error.status == 415:
             # AuthZEN 1.0 section 10: a request that is not JSON is a bad one
@@ -126,17 +131,17 @@ def _checked(asked: Mapping[str, Any], *, all_of_it: bool = True) -> Mapping[str
         if all_of_it or entity in asked:
             if entity not in asked:
                 raise malformed(entity, "none", "an object")
-            found = checked_members(asked[entity], entity, frozenset(named), None)
-            for name in named:
+            found = checked_members(asked[entity], entity, named, None)
+            for name in named.split():
                 text(found[name], f"{entity}.{name}")
             properties = checked_members(
-                found.get("properties", {}), f"{entity}.properties", frozenset(), None
+                found.get("properties", {}), f"{entity}.properties", "", None
             )
             if entity == "resource":
                 checked_members(
                     properties.get("arguments", {}),
                     "resource.properties.arguments",
-                    frozenset(),
+                    "",
                     None,
                 )
     for name in _TOLD:
@@ -146,7 +151,7 @@ def _checked(asked: Mapping[str, Any], *, all_of_it: bool = True) -> Mapping[str
 
 def _member(holder: Mapping[str, Any], field: str, name: str, default: str) -> str:
     """A text in an optional object, where it is there."""
-    found = checked_members(holder.get(field, {}), field, frozenset(), None)
+    found = checked_members(holder.get(field, {}), field, "", None)
     return text(found[name], f"{field}.{name}") if name in found else default
 
 
@@ -228,7 +233,7 @@ async def _judged(
     if isinstance(call, Deny) or not all(said):
         return Deny(())
     considered = flow.considered(
-        service.gate.core, run.state, call, connection_of(request, service.settings)
+        service.core, run.state, call, connection_of(request, service.settings)
     )
     verdict: Eligible | Deny
     try:

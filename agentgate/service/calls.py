@@ -1,5 +1,6 @@
 """The tool server's side: redeem a token for the call that was really received, then tell its
-result and how it ended.
+result and how it ended; and what has become of a token: introspection (RFC 7662)
+by the server it is for, revocation (RFC 7009) by the client that got it.
 
 Rules: only a client with the role tool_server, only for tokens to its own resources. The answer
 holds the arguments that were decided on: run the tool from these. A report is taken for a
@@ -10,7 +11,8 @@ redeemed call, once. Who lost the answer cannot tell whether it burned the token
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,36 +22,52 @@ from starlette.responses import Response
 from agentgate.errors import (
     CanonicalError,
     CredentialRefused,
+    Refusal,
     RequestRefused,
     StoreUnavailable,
     TokenRefused,
 )
 from agentgate.identity.credential import Credential
 from agentgate.identity.signed import read
-from agentgate.redemption.facts import MAX_LOOKED, recorded
-from agentgate.redemption.outcome import not_run
-from agentgate.redemption.records import Reportable
-from agentgate.redemption.reporting import (
+from agentgate.redemption.credential import Redemption
+from agentgate.redemption.outcome import (
+    MAX_LOOKED,
+    Reportable,
     checked_facts,
     keep_for_report,
+    not_run,
+    recorded,
     report_outcome,
     report_result,
     reportable,
 )
-from agentgate.redemption.steps import redeem
-from agentgate.redemption.upstream import Redemption
-from agentgate.service.answer import RETRY, answered, answered_done, malformed, unavailable
+from agentgate.redemption.steps import burn_request, redeem
 from agentgate.service.clients import Caller
-from agentgate.service.reading import checked_members, optional_text, read_json, text
+from agentgate.service.exchange import proof_of
+from agentgate.service.messages import (
+    RETRY,
+    answered,
+    answered_done,
+    checked_members,
+    malformed,
+    one_header,
+    optional_text,
+    read_json,
+    text,
+    unavailable,
+)
 from agentgate.service.state import Service
-from agentgate.shell.readers import apart
+from agentgate.service.tokens import check_sender
+from agentgate.shell.drive import apart
+from agentgate.stores import ops
+from agentgate.token.claims import Claims, check_token
 from agentgate.token.dpop import DPoP
 from agentgate.values.canonical import parse
-from agentgate.values.refusal import Failure, Reason
+from agentgate.values.refusal import Failure, Reason, RunRefused
 
 # claims that a redeemed call is answered with as they are
 _SAID = "txn tenant sub client_id scope run tool_call_id intent tool".split()
-_OUTCOMES = ("done", "failed", "not_run", "unknown")
+_OUTCOMES = "done failed not_run unknown".split()
 _ATTEMPT = re.compile(r"[A-Za-z0-9_-]{16,64}").fullmatch
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}").fullmatch
 _MAX_BROKERS = 100
@@ -63,8 +81,8 @@ async def redeem_call(request: Request, service: Service) -> Response:
     body = await read_json(
         request,
         service.settings.max_body,
-        frozenset({"token", "tool", "arguments"}),
-        frozenset({"proof", "certificate", "attempt", "brokers"}),
+        "token tool arguments",
+        "proof certificate attempt brokers",
     )
     token = text(body["token"], "token")
     tool = text(body["tool"], "tool")
@@ -112,9 +130,8 @@ def _proof(body: dict[str, Any]) -> DPoP | None:
     """The proof of a key that came with the call; None: none did."""
     if "proof" not in body:
         return None
-    names = ("dpop", "method", "url")
-    shown = checked_members(body["proof"], "proof", frozenset(names), frozenset())
-    return DPoP(*(text(shown[name], f"proof.{name}") for name in names))
+    shown = checked_members(body["proof"], "proof", "dpop method url")
+    return DPoP(*(text(shown[name], f"proof.{name}") for name in ("dpop", "method", "url")))
 
 
 def _certificate(body: dict[str, Any]) -> str | None:
@@ -208,8 +225,8 @@ async def result(request: Request, service: Service) -> Response:
     body = await read_json(
         request,
         service.settings.max_body,
-        frozenset(),
-        frozenset({"result", "facts", "tenant"}),
+        "",
+        "result facts tenant",
     )
     if ("result" in body) == ("facts" in body):
         raise malformed("result", "both, or none", "a result, or the facts of one")
@@ -231,8 +248,8 @@ async def outcome(request: Request, service: Service) -> Response:
     body = await read_json(
         request,
         service.settings.max_body,
-        frozenset({"outcome"}),
-        frozenset({"tenant", "attempt"}),
+        "outcome",
+        "tenant attempt",
     )
     if body["outcome"] not in _OUTCOMES:
         raise malformed("outcome", "another", " or ".join(_OUTCOMES))
@@ -267,3 +284,118 @@ def _told(answer: str) -> Response:
     if answer != "ok":
         raise RequestRefused(409, answer)
     return answered_done()
+
+
+_NOT_ACTIVE = {"active": False}
+
+
+async def introspect(request: Request, service: Service) -> Response:
+    """``POST /oauth2/introspect``. A token for somebody else, spent or revoked is not active;
+    why is nobody's business.
+    """
+    form, caller = await service.form(request)
+    if caller.claimed or caller.settings.role != "tool_server":
+        failure = Failure(Reason.AGENT, "client.role", caller.settings.role, "tool_server")
+        raise RequestRefused(400, "unauthorized_client", "", failure)
+    if "token" not in form:
+        raise malformed("token", "none", "one")
+    claims = _verified(service, caller, caller.settings.resources, form["token"])
+    if claims is None:
+        return answered(_NOT_ACTIVE)
+    request.state.run = claims.run
+    if await service.gate.ask(ops.live(burn_request(claims))) != "live":
+        return answered(_NOT_ACTIVE)
+    named = "iss sub aud client_id iat exp jti txn scope tenant".split()
+    token_type = "Bearer" if claims.cnf_jkt is None else "DPoP"
+    sender = {
+        name: value
+        for name, value in (("jkt", claims.cnf_jkt), ("x5t#S256", claims.cnf_x5t))
+        if value is not None
+    }
+    confirmed = {"cnf": sender} if sender else {}
+    said = {name: getattr(claims, name) for name in named}
+    return answered(
+        {"active": True, "token_type": token_type, **said, **confirmed, "act": dict(claims.act)}
+    )
+
+
+async def revoke_token(request: Request, service: Service) -> Response:
+    """``POST /oauth2/revoke``. A token that is none of the client's is left alone, and the
+    answer is the same (RFC 7009 section 2.2).
+
+    A client that has no keys here proves by the token's own key that it holds the token. One
+    that is spent or void already is left alone.
+    """
+    form, caller = await service.form(request)
+    proof = one_header(request, "dpop")
+    if (caller.claimed and proof is None) or caller.settings.role == "tool_server":
+        failure = Failure(
+            Reason.AGENT, "client", caller.id, "an agent or host with keys or certificates"
+        )
+        raise RequestRefused(
+            401 if caller.claimed else 400,
+            "invalid_client" if caller.claimed else "unauthorized_client",
+            "",
+            failure,
+        )
+    shown = (
+        None
+        if proof is None
+        else proof_of(proof, "POST", service.url("/oauth2/revoke"), service.core.keys)
+    )
+    if "token" not in form:
+        raise malformed("token", "none", "one")
+    done = Response(status_code=200, headers={"Cache-Control": "no-store"})
+    resources = [
+        resource
+        for client in service.settings.clients.values()
+        for resource in client.resources
+    ]
+    claims = _verified(service, caller, resources, form["token"])
+    if claims is None:
+        return done
+    if caller.claimed and shown is not None:
+        check_sender(shown, claims.cnf_jkt or "")
+    if await service.gate.ask(ops.live(burn_request(claims))) != "live":
+        return done
+    try:
+        run = await service.gate.resume_run(claims.tenant, claims.run)
+    except RunRefused:
+        return done
+    request.state.run = run.id
+    if caller.id in {run.header.client, run.header.host}:
+        await service.gate.revoke(
+            f"token:{claims.jti}",
+            tenants=[claims.tenant],
+            by=caller.id,
+            reason="its client revoked it",
+        )
+    return done
+
+
+def _verified(
+    service: Service, caller: Caller, resources: Iterable[str], token: str
+) -> Claims | None:
+    """The claims of a token for one of these resources, in the caller's tenants; None: it is
+    none.
+
+    Raises:
+        RequestRefused: 503: without keys nobody can tell. Answered otherwise, a token would be
+            taken for revoked that is not.
+    """
+    now = time.time()
+    for resource in resources:
+        trust = service.trust(caller, resource)
+        try:
+            return check_token(
+                token,
+                trust.keys.trusted(),
+                issuer=trust.issuer,
+                tenants=trust.tenants,
+                audience=trust.audience,
+                now=now,
+            )
+        except TokenRefused as error:
+            if error.code is Refusal.NO_KEYS:
+                raise unavailable(error.failure(reason=Reason.KEYS)) from None
+    return None

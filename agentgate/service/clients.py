@@ -1,5 +1,6 @@
 """Which client asks: one of the settings, by an assertion of its own key, by its certificate,
-or by the credential that it exchanges.
+or by the credential that it exchanges; and on which connection: its peer, and what configured
+proxies say of whoever is behind them.
 
 Rules: an assertion counts once, for every instance on the same store. Whoever is not known, or
 has another role, learns `invalid_client` and nothing else. A client acts in its own tenants
@@ -15,19 +16,41 @@ from typing import Any
 from starlette.requests import Request
 
 from agentgate.errors import CredentialRefused, KeysUnavailable, RequestRefused
-from agentgate.identity.client import Client, ProvenClient
+from agentgate.identity.certificate import shown_certificate
+from agentgate.identity.connection import Connection
 from agentgate.identity.credential import Credential
+from agentgate.identity.door import Client, ProvenClient
 from agentgate.identity.keys import KeySource
 from agentgate.identity.settings import ClientSettings
 from agentgate.identity.signed import LEEWAY, read
-from agentgate.service.answer import unavailable
-from agentgate.service.connection import thumbprint_of
-from agentgate.service.reading import bearer, one_header
+from agentgate.service.messages import bearer, malformed, one_header, unavailable
 from agentgate.service.served import ServedGate
 from agentgate.service.settings import Role, Served, ServiceSettings
 from agentgate.stores import ops
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.value_class import value_class
+
+
+def connection_of(request: Request, settings: ServiceSettings) -> Connection:
+    """Peer, `X-Forwarded-For` and, where settings name its header, the certificate that a proxy
+    passed on.
+    """
+    peer = request.client.host if request.client is not None else ""
+    name = settings.certificate_header
+    passed = request.headers.getlist(name) if name else []
+    if len(passed) > 1:
+        raise malformed(str(name), "several", "one header")
+    return Connection(
+        peer, ",".join(request.headers.getlist("x-forwarded-for")), passed[0] if passed else ""
+    )
+
+
+def thumbprint_of(request: Request, settings: ServiceSettings) -> str | None:
+    """SHA-256 thumbprint (base64url) of the client's certificate, by a configured proxy; None:
+    no certificate counts.
+    """
+    return shown_certificate(connection_of(request, settings), settings.identity.proxies)
+
 
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 # no tenant: a client has several, and instances may list them otherwise, or others after a

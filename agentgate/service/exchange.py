@@ -2,13 +2,20 @@
 for which call; then the gate decides.
 
 Rules: in this order: (1) the form, (2) the client, (3) its role, (4) the call that is asked
-for, (5) the proof of its key, (6) the credentials, which open the run (a workflow without
+for (`authorization_details`, RFC 9396, of type `DETAIL_TYPE`), (5) the proof of its key, with a
+nonce (RFC 9449 section 8: a time and an HMAC over it, so that every instance with the gate's
+keys accepts what another gave), (6) the credentials, which open the run (a workflow without
 prompt) or prove to be those of the run that is named, (7) target and scope, (8) the decision. A
 run of another tenant, client or workflow is as unknown as one that does not exist.
+
+What a caller shows is unverified here: looked at to know which verifier judges it, and nothing
+more.
 """
 
 from __future__ import annotations
 
+import hmac
+import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -17,58 +24,259 @@ import orjson
 from starlette.requests import Request
 
 from agentgate.decision.answer import Decision
-from agentgate.errors import RequestRefused
+from agentgate.errors import CredentialRefused, RequestRefused, TokenRefused
 from agentgate.gate.proving import OverHTTP
 from agentgate.gate.run import AsyncRun
 from agentgate.identity.certificate import shown_certificate
 from agentgate.identity.connection import Connection
-from agentgate.identity.credential import X509_SVID, AgentCredential, OIDCToken
-from agentgate.service.answer import malformed
-from agentgate.service.clients import Caller, unknown
-from agentgate.service.connection import connection_of
-from agentgate.service.credentials import Shown, unverified_name, user_credential
-from agentgate.service.detail import AskedCall, read_detail
-from agentgate.service.nonces import proof_of
-from agentgate.service.reading import one_header
+from agentgate.identity.credential import (
+    JWTSVID,
+    X509_SVID,
+    X509SVID,
+    AgentCredential,
+    Credential,
+    OIDCToken,
+)
+from agentgate.identity.keys import strict_object
+from agentgate.identity.settings import ProxySettings
+from agentgate.identity.signed import read
+from agentgate.identity.svid import chain_of
+from agentgate.service.clients import Caller, connection_of, unknown
+from agentgate.service.messages import checked_members, malformed, one_header, text
 from agentgate.service.settings import ServiceSettings
 from agentgate.service.state import Service
+from agentgate.token.dpop import MAX_PROOF, DPoP
 from agentgate.token.jws import split
-from agentgate.token.mint import CallToken
+from agentgate.token.mint import DETAIL_TYPE, CallToken
+from agentgate.token.signing import KeyRing
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Tool
 
+LIFE = 300  # seconds
+_NONCES = "dpop-nonce"  # no tenant: tenants' values are masked under keys of their own
+
+
+def fresh(keys: KeyRing) -> str:
+    """A nonce that counts from now on."""
+    now = str(int(time.time()))
+    return f"{now}.{keys.masked(_NONCES, now.encode())}"
+
+
+def _counts(nonce: object, keys: KeyRing) -> bool:
+    if type(nonce) is not str or not nonce.isascii() or len(nonce) > 64:
+        return False
+    at, _, mac = nonce.partition(".")
+    if not at.isdigit() or len(at) > 12 or not -5 <= time.time() - int(at) <= LIFE:
+        return False
+    return hmac.compare_digest(mac, keys.masked(_NONCES, at.encode()))
+
+
+def proof_of(header: str, method: str, url: str, keys: KeyRing) -> DPoP:
+    """The proof as it came, which names a nonce of ours; nothing else of it is checked yet.
+
+    Raises:
+        RequestRefused: `invalid_dpop_proof`: no proof; `use_dpop_nonce`: another nonce or none.
+    """
+    try:
+        payload = orjson.loads(split(header, MAX_PROOF).unverified_payload)
+    except (TokenRefused, ValueError):
+        raise RequestRefused(400, "invalid_dpop_proof", "proof") from None
+    nonce = payload.get("nonce") if type(payload) is dict else None
+    if not _counts(nonce, keys):
+        raise RequestRefused(
+            400, "use_dpop_nonce", "nonce", headers={"DPoP-Nonce": fresh(keys)}
+        )
+    return DPoP(header, method=method, url=url, nonce=nonce)
+
+
+_ERROR = "invalid_authorization_details"
+_REQUIRED = "type identifier workflow arguments"
+_OPTIONAL = "locations actions tool_call_id run tenant"
+
+
+@value_class
+class AskedCall:
+    """What is asked for. `run`, `tenant` and `tool_call_id` may be left out (None)."""
+
+    tool: str
+    arguments: Mapping[str, Any]
+    workflow: str
+    locations: tuple[str, ...]
+    tool_call_id: str | None
+    run: str | None
+    tenant: str | None
+
+
+def read_detail(data: str) -> AskedCall:
+    """The call of a request's `authorization_details`: a list of exactly one.
+
+    Raises:
+        RequestRefused: `invalid_authorization_details`, naming the field.
+    """
+    try:
+        read = strict_object(b'{"details":' + data.encode() + b"}", "authorization_details")
+        listed = read["details"] if len(read) == 1 else None
+    except (CredentialRefused, UnicodeEncodeError):
+        listed = None
+    if type(listed) is not list or len(listed) != 1:
+        raise malformed("authorization_details", "something else", "a list of one call", _ERROR)
+    detail = checked_members(listed[0], "authorization_details", _REQUIRED, _OPTIONAL, _ERROR)
+    if detail["type"] != DETAIL_TYPE:
+        raise malformed("authorization_details.type", "another", DETAIL_TYPE, _ERROR)
+    if detail.get("actions", ["invoke"]) != ["invoke"]:
+        raise malformed(
+            "authorization_details.actions", "another", json.dumps(["invoke"]), _ERROR
+        )
+    workflow = checked_members(
+        detail["workflow"],
+        "authorization_details.workflow",
+        "id",
+        error=_ERROR,
+    )
+    if type(detail["arguments"]) is not dict:
+        raise malformed(
+            "authorization_details.arguments",
+            type(detail["arguments"]).__name__,
+            "an object",
+            _ERROR,
+        )
+    locations = detail.get("locations", [])
+    if type(locations) is not list or len(locations) > 1:
+        raise malformed("authorization_details.locations", "several", "one tool server", _ERROR)
+    named = {
+        name: text(detail[name], f"authorization_details.{name}", _ERROR)
+        for name in ("tool_call_id", "run", "tenant")
+        if name in detail
+    }
+    return AskedCall(
+        text(detail["identifier"], "authorization_details.identifier", _ERROR),
+        detail["arguments"],
+        text(workflow["id"], "authorization_details.workflow.id", _ERROR),
+        tuple(text(each, "authorization_details.locations", _ERROR) for each in locations),
+        named.get("tool_call_id"),
+        named.get("run"),
+        named.get("tenant"),
+    )
+
+
+_TYPE = "urn:ietf:params:oauth:token-type:"
+
+
+def user_credential(text: str, kind: str) -> OIDCToken:
+    """A user's token. `kind`: its type, as the request names it.
+
+    Raises:
+        CredentialRefused: no JWT, or one of another type.
+    """
+    made = OIDCToken(text)
+    _check_type(made, kind)
+    return made
+
+
+def _check_type(token: Credential, kind: str | None) -> None:
+    """Refuse an access token that is shown as an ID token (RFC 9068 section 4), and the
+    reverse; nothing else is believed of either yet.
+    """
+    form = read(token, "subject_token_type")
+    typ = str(form.unverified_header.get("typ", "")).lower().removeprefix("application/")
+    claims = form.unverified_claims
+    if kind == f"{_TYPE}id_token" and typ == "at+jwt":
+        raise CredentialRefused(
+            "subject_token_type", kind, f"{_TYPE}access_token: its typ is {typ}"
+        )
+    if kind == f"{_TYPE}access_token" and (
+        marks := claims.keys() & "nonce at_hash c_hash s_hash".split()
+    ):
+        raise CredentialRefused(
+            "subject_token_type", kind, f"{_TYPE}id_token: it has {min(marks)}"
+        )
+
+
+def agent_credential(
+    text: str, *, certificate: str = "", shown: str = "", **more: Any
+) -> AgentCredential:
+    """An agent's credential by its form: a JWT whose subject is a SPIFFE id, or another JWT.
+
+    Args:
+        text: the JWT.
+        certificate: thumbprint of that by which its client was authenticated; empty: it was by
+            other means.
+        shown: thumbprint of that of the connection, which counts where the credential says to
+            be bound to one; empty: none.
+        more: as of `AgentCredential`.
+
+    Raises:
+        CredentialRefused: no JWT.
+    """
+    plain = Credential(text)
+    unverified = read(plain, "agent").unverified_claims
+    sub = unverified.get("sub")
+    cnf = unverified.get("cnf")
+    kind = JWTSVID if type(sub) is str and sub.startswith("spiffe://") else OIDCToken
+    bound = type(cnf) is dict and "x5t#S256" in cnf
+    made = kind(text, certificate=certificate or (shown if bound else ""), **more)
+    made.unverified = plain.unverified
+    return made
+
+
+@value_class
+class Shown:
+    """What came with a request to the token endpoint, beside the form. `client`, `certificate`:
+    as of `agent_credential`.
+    """
+
+    connection: Connection
+    proof: DPoP | None
+    client: str
+    certificate: str
+
+    def agent(self, text: str, kind: str | None, **brought: Any) -> AgentCredential:
+        """The agent's credential of this type, with all that belongs to it. Its `certificate`
+        is what its tokens are bound to. `brought`: of `brought_by`.
+
+        Raises:
+            CredentialRefused: no JWT.
+        """
+        if kind == X509_SVID:
+            return X509SVID(self.connection, thumbprint=text, proof=self.proof, **brought)
+        made = agent_credential(
+            text,
+            certificate=self.client,
+            shown=self.certificate,
+            at_token_endpoint=True,
+            proof=self.proof,
+            **brought,
+        )
+        _check_type(made, kind)
+        return made
+
+
+def unverified_name(agent: AgentCredential, proxies: ProxySettings | None) -> object:
+    """The issuer of an agent's credential, or its SPIFFE id: what a client may be known by,
+    once it is proven.
+
+    Raises:
+        CredentialRefused: it has none.
+    """
+    if isinstance(agent, X509SVID):
+        return chain_of(agent, proxies).spiffe
+    unverified = read(agent, "agent").unverified_claims
+    return unverified.get("sub") if isinstance(agent, JWTSVID) else unverified.get("iss")
+
+
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
-ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a type
+ACCESS_TOKEN = f"{_TYPE}access_token"
 # What these grants have no use for (RFC 6749, 7523, 7636, 9101, 9126, 9449 section 10), and a
 # caller may rely on: not ignored
-_UNSUPPORTED = {
-    "client_secret",
-    "code",
-    "code_verifier",
-    "redirect_uri",
-    "refresh_token",
-    "username",
-    "password",
-    "assertion",
-} | {
-    *(
-        "response_type",
-        "request",
-        "request_uri",
-        "dpop_jkt",
-        "claims",
-        "acr_values",
-        "max_age",
-        "requested_subject",
-        "requested_issuer",
-    )
-}
-_TYPES = {
-    ACCESS_TOKEN,
-    "urn:ietf:params:oauth:token-type:jwt",
-    "urn:ietf:params:oauth:token-type:id_token",
-}
+_UNSUPPORTED = set(
+    (
+        "client_secret code code_verifier redirect_uri refresh_token username password "
+        "assertion response_type request request_uri dpop_jkt claims acr_values max_age "
+        "requested_subject requested_issuer"
+    ).split()
+)
+_TYPES = {ACCESS_TOKEN, f"{_TYPE}jwt", f"{_TYPE}id_token"}
 
 
 @value_class
@@ -83,8 +291,7 @@ class ExchangeRequest:
     actor: str | None
     targets: frozenset[str]
     scope: frozenset[str]
-    attestation: str | None
-    delegation: tuple[str, ...]
+    brought: Mapping[str, Any]
     shown: Shown
     agents: str  # the type of the agent's own credential
     subject_type: str
@@ -97,9 +304,7 @@ class ExchangeRequest:
     def agent(self) -> AgentCredential:
         """The agent's credential, with all that belongs to it."""
         text = self.subject if self.actor is None else self.actor
-        return self.shown.agent(
-            text, self.agents, attestation=self.attestation, delegation=self.delegation
-        )
+        return self.shown.agent(text, self.agents, **self.brought)
 
     def user(self) -> OIDCToken | None:
         """The user's token; None: the agent works for nobody."""
@@ -126,12 +331,19 @@ def read_exchange(
         actor=form.get("actor_token"),
         targets=frozenset(form[name] for name in ("resource", "audience") if name in form),
         scope=frozenset(form.get("scope", "").split()),
-        attestation=form.get("attestation"),
-        delegation=tuple(form.get("delegation", "").split()),
+        brought=brought_by(form),
         shown=shown_with(request, service, caller, "/oauth2/token"),
         agents=form[agents],
         subject_type=form["subject_token_type"],
     )
+
+
+def brought_by(form: Mapping[str, str]) -> dict[str, Any]:
+    """What comes beside an agent's credential."""
+    return {
+        "attestation": form.get("attestation"),
+        "delegation": tuple(form.get("delegation", "").split()),
+    }
 
 
 def shown_with(request: Request, service: Service, caller: Caller, path: str) -> Shown:
@@ -143,7 +355,7 @@ def shown_with(request: Request, service: Service, caller: Caller, path: str) ->
     header = one_header(request, "dpop")
     proof = None
     if header is not None:
-        proof = proof_of(header, "POST", service.url(path), service.gate.core.keys)
+        proof = proof_of(header, "POST", service.url(path), service.core.keys)
     connection = connection_of(request, service.settings)
     return Shown(
         connection,

@@ -1,5 +1,6 @@
 """How a served gate is, in closed codes: what stops it, and what it goes on without. Readiness,
-metrics and the log all tell this.
+metrics and the log all tell this; the counts are for Prometheus, where its client is installed
+and settings say `metrics = true`.
 
 Rules: it is looked at when somebody asks, at most once in `FRESH_SECONDS`, and every
 `LOOK_SECONDS` by itself, so that the log names what began and what ended although nobody asked.
@@ -10,23 +11,141 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
+from starlette.requests import Request
+from starlette.responses import Response
 
 from agentgate.approvals.opening import warn_of
-from agentgate.audit.room import FULL
-from agentgate.errors import AuditUnavailable, ClockSkewed, KeyRefused, StoreUnavailable
+from agentgate.audit.segment import FULL
+from agentgate.errors import (
+    AuditUnavailable,
+    ClockSkewed,
+    ConfigError,
+    KeyRefused,
+    RequestRefused,
+    StoreUnavailable,
+)
 from agentgate.loading.catalog import AHEAD
-from agentgate.service.counting import Gauge
 from agentgate.service.served import ServedGate
-from agentgate.stores import Where, ops, recovery
+from agentgate.stores import ops, recovery
 from agentgate.values.visible import visible
+
+METRICS = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client adds up the workers' counts
+
+
+# the whole name, help and labels of each metric
+_METRICS = {
+    name: (f"agentgate_{name}", told, labels)
+    for names, _, told in (
+        line.partition(": ")
+        for line in Path(__file__).with_name("metrics.txt").read_text("utf-8").splitlines()[2:]
+    )
+    for name, *labels in [names.split()]
+}
+Gauges = Mapping[
+    str, Mapping[Any, float]
+]  # by the metric's name, and by its labels: as it is now
+
+
+class Counts:
+    """Requests by route and status, refusals by code, how long answers and the store took,
+    calls whose outcome nobody knows.
+    """
+
+    def __init__(self, *, wanted: bool) -> None:
+        self._registry = None
+        if not wanted:
+            return
+        try:
+            import prometheus_client as prometheus  # noqa: PLC0415 - an extra
+        except ModuleNotFoundError:
+            raise ConfigError(
+                "metrics", True, "pip install '.[prometheus]' in the clone (or metrics = false)"
+            ) from None
+        self._registry = prometheus.CollectorRegistry()
+        counter = partial(prometheus.Counter, registry=self._registry)
+        seconds = partial(prometheus.Histogram, registry=self._registry)
+        self._requests = counter(*_METRICS["requests"])
+        self._refusals = counter(*_METRICS["refusals"])
+        self._seconds = seconds(*_METRICS["request_seconds"])
+        self._unknown = counter(*_METRICS["outcomes_unknown"])
+        buckets = list(
+            map(float, "0.0005 0.001 0.0025 0.005 0.01 0.025 0.05 0.1 0.25 0.5".split())
+        )
+        self._store = seconds(*_METRICS["store_seconds"], buckets=buckets)
+
+    def count_unknown(self) -> None:
+        """Count a call whose outcome nobody knows."""
+        if self._registry is not None:
+            self._unknown.inc()
+
+    def count_operation(self, operation: str, seconds: float) -> None:
+        """Count one operation of the state store, answered or not."""
+        if self._registry is not None:
+            self._store.labels(operation).observe(seconds)
+
+    def count(self, route: str, status: int, error: str, seconds: float) -> None:
+        """Count one answer; `error` empty: no refusal."""
+        if self._registry is None:
+            return
+        self._requests.labels(route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+        if error:
+            self._refusals.labels(route, error).inc()
+
+    def render(self, gauges: Gauges) -> Response:
+        """All counts, and these gauges, in Prometheus' text format."""
+        from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest  # noqa: PLC0415 - as above
+        from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415 - as above
+
+        shown = self._registry or CollectorRegistry()
+        if METRICS in os.environ:  # of all workers together
+            shown = CollectorRegistry()
+            MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
+        now = CollectorRegistry()
+        now.register(_Gauges(gauges))
+        return Response(
+            generate_latest(shown) + generate_latest(now),
+            headers={"Content-Type": CONTENT_TYPE_LATEST},
+        )
+
+
+@dataclass(eq=False)  # it is told apart from others as itself
+class _Gauges:
+    """Gauges as Prometheus' client collects them."""
+
+    gauges: Gauges
+
+    def collect(self) -> Iterator[Any]:
+        """See Prometheus' client."""
+        from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415 - as above
+
+        for metric, values in self.gauges.items():
+            name, told, labels = _METRICS[metric]
+            family = GaugeMetricFamily(name, told, labels=labels)
+            for each, value in values.items():
+                family.add_metric(each, value)
+            yield family
+
+
+# `agentgate.service.state` imports this module
+async def metrics(_: Request, service: Any) -> Response:
+    """``GET /metrics``."""
+    if not service.settings.metrics:
+        raise RequestRefused(404, "not_found")
+    shown: Response = service.counts.render(await service.health.gauges())
+    return shown
+
 
 FRESH_SECONDS = 1.0
 LOOK_SECONDS = 5.0
@@ -62,23 +181,6 @@ class HealthCondition(NamedTuple):
         return f"{self.code}: {self.what}" if self.public else self.code
 
 
-def _gauges_of_store(where: Where) -> list[Gauge]:
-    return [
-        Gauge(
-            "store_primary_up",
-            "1 where it was reached.",
-            ("primary",),
-            {(n,): float(up) for n, up in where.primaries.items()},
-        ),
-        Gauge(
-            "store_primaries_changed",
-            "How often another primary was named than before.",
-            (),
-            {(): where.changes},
-        ),
-    ]
-
-
 class Health:
     """The conditions of one service, kept for a moment."""
 
@@ -103,62 +205,33 @@ class Health:
                 self._looked = time.monotonic()
         return self._known
 
-    async def gauges(self) -> list[Gauge]:
+    async def gauges(self) -> Gauges:
         """How it is, in numbers, as they are when somebody asks for metrics."""
         conditions, gate = await self.conditions(), self._gate
         held: dict[str, tuple[int, float]] = {}
         for tenant in gate.every_tenant():
             with suppress(StoreUnavailable):  # its shard is away
                 held[tenant] = await gate.ask(ops.count_holds(tenant))
-        ends = {(each.what,): each.at for each in reversed(gate.catalog.endings())}
-        found = [
-            Gauge(
-                "condition",
-                "1 while it is so (docs/operations/runbook.md).",
-                ("code", "stops"),
-                {(each.code, "yes" if each.stops else "no"): 1.0 for each in conditions},
-            ),
-            Gauge("approvals_end_seconds", "POSIX seconds at which it ends.", ("what",), ends),
-            Gauge(
-                "workflow_in_force",
-                "1 for each version in force.",
-                ("workflow", "version"),
-                {(each.id, str(each.version)): 1.0 for each in gate.catalog},
-            ),
-            Gauge(
-                "holds_open",
-                "Of the newest 10,000 holds, those that wait.",
-                ("tenant",),
-                {(t,): n for t, (n, _) in held.items()},
-            ),
-            Gauge(
-                "oldest_hold_seconds",
-                "How long the oldest of them has waited.",
-                ("tenant",),
-                {
-                    (tenant,): time.time() - since if since else 0.0
-                    for tenant, (_, since) in held.items()
-                },
-            ),
-            *_gauges_of_store(gate.store.where),
-            Gauge(
-                "tenant_moves",
-                "How often a tenant came from another shard.",
-                ("tenant",),
-                {(t,): n for t, n in self._moves.items()},
-            ),
-            Gauge(
-                "tenants_lost",
-                "Tenants of whose history the store has lost a part.",
-                (),
-                {(): len(self._lost)},
-            ),
-        ]
+        where = gate.store.where
+        found: dict[str, Mapping[Any, float]] = {
+            "condition": {
+                (each.code, "yes" if each.stops else "no"): 1.0 for each in conditions
+            },
+            "approvals_end_seconds": {
+                (each.what,): each.at for each in reversed(gate.catalog.endings())
+            },
+            "workflow_in_force": {(each.id, str(each.version)): 1.0 for each in gate.catalog},
+            "holds_open": {(t,): n for t, (n, _) in held.items()},
+            "oldest_hold_seconds": {
+                (t,): time.time() - since if since else 0.0 for t, (_, since) in held.items()
+            },
+            "store_primary_up": {(n,): float(up) for n, up in where.primaries.items()},
+            "store_primaries_changed": {(): where.changes},
+            "tenant_moves": {(t,): n for t, n in self._moves.items()},
+            "tenants_lost": {(): len(self._lost)},
+        }
         with suppress(OSError):
-            room = float(shutil.disk_usage(self._audit).free)
-            found.append(
-                Gauge("audit_free_bytes", "Free where the audit log lies.", (), {(): room})
-            )
+            found["audit_free_bytes"] = {(): float(shutil.disk_usage(self._audit).free)}
         return found
 
     @asynccontextmanager

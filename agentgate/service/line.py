@@ -1,7 +1,23 @@
-"""The line before the gate: requests whose body is here wait for their turn before the clock of
-their call starts.
+"""Who is served when: the open connections of one process, the line before the gate, and how often a
+proven client may ask.
 
-Rules: a gate decides in a fraction of a second or refuses; too many at once would all be late.
+*Connections* make room when there are too many. Connections that say nothing, or say it slowly
+(Slowloris), keep nobody out. One peer has at most half of the places for connections that did
+not send a whole request within `SECONDS`; beyond it, its oldest such ones are closed. Where all
+are taken, the peer with the most pays: with one that waits, once a request that came with it
+would have been looked at, else, if the newcomer's peer has fewer even then, with one that has
+proved nothing yet. A connection on which a proof succeeded is closed last; of one client half
+of the places at most are so, or a job with a credential could keep out whoever shares its
+address.
+
+Beyond the places there is room for `ROOM`, and for `RESERVED` that have asked for nothing yet.
+They learn of the process's health at once, and with any other request wait for a place, in
+turn; while some do, who proved nothing has one answer on a connection. An attacker that is
+closed comes back at once, and keeps out whoever comes in between; one that waits comes no
+faster than it is answered. So there is room for many, and patience for as many answers to junk.
+
+*The line*: requests whose body is here wait for their turn before the clock of their call
+starts. A gate decides in a fraction of a second or refuses; too many at once would all be late.
 So as many are under way as are answered in time, and the others stand in line, for `PATIENCE`
 at most. Addresses take turns, and in each of them the clients that its callers claim to be:
 junk delays whoever claims the same from the same address, and nobody else. Half of the turns
@@ -10,39 +26,286 @@ of the event loop at most as many begin as there are turns: junk, which ends at 
 call late that is under way. Who is slow with a body stops nobody. Nor does who waits for an
 issuer's keys: that request gives its turn back, and stands in line again when they are there.
 Who hangs up leaves the line: else more could stand in it than there are connections.
+
+How often a proven client may ask is a bucket each, of this process (`Rates`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import resource
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
-from typing import Self
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from agentgate.errors import Overloaded
-from agentgate.service.connections import OpenConnection
+from agentgate.errors import Overloaded, RequestRefused
+from agentgate.identity.connection import counted
+from agentgate.service.messages import problem, unavailable
+
+HEALTH = frozenset({"/healthz", "/readyz", "/metrics"})
+RESERVED = 256
+ROOM = 4096
+SMALL = 16 * 1024  # bytes that each of more than `RESERVED` may have sent
+SECONDS = 1.0
+LOOK = 0.1  # seconds after which a request that came with its connection was looked at
+PLACE_SECONDS = 10.0  # seconds for a place
+
+
+def _allow_files(wanted: int) -> int:
+    """Let this process have so many open files, as far as its hard limit goes; how many it may
+    have of these.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard < 0 else min(wanted, hard)  # -1: there is none
+    if 0 <= soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return allowed
+
+
+@dataclass(slots=True, eq=False)
+class OpenConnection:
+    """One of them.
+
+    Attributes:
+        peer: as whom its other end is counted.
+        abort: closes it at once.
+        is_open: it was not closed yet.
+        waits: it has not sent a whole request, or does not take its answer.
+        proven: the client whose proof succeeded in its last request; empty: none did.
+        placed: it has a place.
+        size: bytes that it has sent.
+        since: monotonic seconds of when it began to wait, or ended to.
+    """
+
+    peer: str
+    abort: Callable[[], object]
+    is_open: bool = True
+    waits: bool = True
+    proven: str = ""
+    placed: asyncio.Event = field(default_factory=asyncio.Event)
+    size: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+
+class Connections:
+    """See the module.
+
+    Args:
+        most: places.
+        is_proxy: whether a peer brings many callers: it may have as many as there are, and each
+            counts for an eighth.
+    """
+
+    def __init__(self, most: int, is_proxy: Callable[[str], bool]) -> None:
+        self._most = most
+        self._is_proxy = is_proxy
+        # each peer's, those first that changed longest ago
+        self._peers: dict[str, dict[OpenConnection, None]] = {}
+        self._spare: dict[OpenConnection, None] = {}  # without a place
+        self._asking: dict[OpenConnection, None] = {}
+        self._looks: asyncio.TimerHandle | None = None
+        self._count = 0  # with a place
+        beside = most + 2 * RESERVED  # the process has other files, too
+        self._room = max(RESERVED, _allow_files(beside + ROOM) - beside)
+
+    def add(self, peer: str, abort: Callable[[], object]) -> OpenConnection:
+        """Take a new connection in. Where there is no place, it is a spare one."""
+        new = OpenConnection(counted(peer), abort)
+        own = self._peers.get(new.peer, {})
+        waiting = (
+            []
+            if self._is_proxy(peer)
+            else [each for each in own if each.waits and not each.proven]
+        )
+        for each in waiting[: max(0, len(waiting) + 1 - self._most // 2)]:
+            # else its request may be here, and nobody looked yet
+            if time.monotonic() - each.since > SECONDS:
+                self._close(each)
+        if not self._place(new):
+            # of these `RESERVED` at least have asked for nothing
+            if len(self._spare) + len(self._asking) >= self._room + RESERVED:
+                self._close(next(iter(self._spare)))
+            self._spare[new] = None
+        return new
+
+    def take_bytes(self, connection: OpenConnection, size: int) -> bool:
+        """Whether there is room for so many bytes more: many wait, so what each holds is
+        little.
+        """
+        connection.size += size
+        return (
+            connection.placed.is_set()
+            or connection.size <= SMALL
+            or len(self._spare) + len(self._asking) <= RESERVED
+        )
+
+    async def wait(self, connection: OpenConnection) -> bool:
+        """Wait for its place, now that its request is here. False: there was none in time, or
+        no room to wait, or it is closed.
+        """
+        if connection in self._spare and len(self._asking) < self._room:
+            del self._spare[connection]
+            self._asking[connection] = None
+            if self._looks is None:
+                self._look_again()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(connection.placed.wait(), PLACE_SECONDS)
+            self._asking.pop(connection, None)
+        return connection.is_open and connection.placed.is_set()
+
+    def _look_again(self) -> None:
+        """From time to time, while somebody waits: who is silent makes room."""
+        self._place_first()
+        self._looks = (
+            asyncio.get_running_loop().call_later(LOOK, self._look_again)
+            if self._asking
+            else None
+        )
+
+    def ends(self, connection: OpenConnection) -> bool:
+        """Whether somebody else has its place after this answer."""
+        own = self._peers.get(connection.peer, ())
+        return bool(self._asking) and self._most // 2 < self._clients(own)[connection.proven]
+
+    def _place_first(self) -> None:
+        while self._asking and self._place(next(iter(self._asking))):
+            pass
+
+    def _place(self, connection: OpenConnection) -> bool:
+        """Give it a place, if there is one or somebody makes room."""
+        own = self._peers.get(connection.peer, {})
+        if self._count >= self._most:
+            if (victim := self._victim(len(own))) is None:
+                return False
+            self._close(victim)
+        self._asking.pop(connection, None)
+        self._peers.setdefault(connection.peer, {})[connection] = None
+        self._count += 1
+        connection.placed.set()
+        return True
+
+    def _clients(self, own: Iterable[OpenConnection]) -> Counter[str]:
+        """How many of a peer's connections each client has; nobody's are too many."""
+        clients = Counter(each.proven for each in own)
+        clients[""] += self._most
+        return clients
+
+    def _victim(self, own: int) -> OpenConnection | None:
+        """Whose place somebody has who comes from a peer with `own` connections; None:
+        nobody's.
+        """
+        peers = self._peers.items()
+        most = max(
+            peers, key=lambda each: len(each[1]) // (8 if self._is_proxy(each[0]) else 1)
+        )[1]
+        clients = self._clients(most)
+        old = time.monotonic() - LOOK
+        yielding = [each for each in most if clients[each.proven] > self._most // 2]
+        chosen = [each for each in yielding if each.waits and each.since < old]
+        if own + 1 < len(most):
+            chosen += yielding
+        if clients[""] == self._most:  # all have proved something
+            chosen += [each for each in most if each.waits]
+        return next(iter(chosen), None)
+
+    def change(self, connection: OpenConnection, *, waits: bool) -> None:
+        """It has sent a whole request now, or the next thing is up to its other end."""
+        if connection.waits != waits:
+            connection.waits = waits
+            connection.since = time.monotonic()
+            own = self._peers.get(connection.peer, {})
+            if connection in own:
+                del own[connection]
+                own[connection] = None
+
+    def remove(self, connection: OpenConnection) -> None:
+        """It is closed."""
+        self._forget(connection)
+        self._place_first()
+
+    def _forget(self, connection: OpenConnection) -> None:
+        connection.is_open = False
+        self._spare.pop(connection, None)
+        if connection in self._asking:
+            del self._asking[connection]
+            connection.placed.set()  # it waits no more
+        own = self._peers.get(connection.peer, {})
+        if connection in own:
+            del own[connection]
+            self._count -= 1
+            if not own:
+                del self._peers[connection.peer]
+
+    def _close(self, connection: OpenConnection) -> None:
+        self._forget(connection)
+        connection.abort()
+
+    def only_health(self, application: ASGIApp, connection: OpenConnection) -> ASGIApp:
+        """The application for a spare connection: health at once, all else when it has a
+        place.
+        """
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["path"] in HEALTH or await self.wait(connection):
+                await application(scope, receive, send)
+                return
+            full: RequestRefused = unavailable()
+            full.headers["Connection"] = "close"
+            await problem(full)(scope, receive, send)
+
+        return answer
+
+
+BURST = 10  # seconds' worth at once
+POLL_SECONDS = 5  # between two questions after one deferred token
+_KEPT = 20_000  # buckets; those asked for longest ago are forgotten, which only fills them
+
+
+class Rates:
+    """Token buckets by name."""
+
+    def __init__(self, rate: float, burst: float | None = None) -> None:
+        self._rate = rate
+        self._burst = rate * BURST if burst is None else burst
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, name: str, now: float | None = None) -> float:
+        """Take one. 0: it was there; else the seconds until there is one. `now`: monotonic
+        seconds.
+        """
+        at = time.monotonic() if now is None else now
+        left, since = self._buckets.pop(name, (self._burst, at))
+        left = min(self._burst, left + (at - since) * self._rate)
+        taken = left >= 1
+        self._buckets[name] = (left - 1 if taken else left, at)
+        if len(self._buckets) > _KEPT:
+            self._buckets.popitem(last=False)
+        return 0.0 if taken else (1 - left) / self._rate
+
 
 AT_ONCE = 16
 PATIENCE = 2.0  # seconds in line
 Waiting = asyncio.Future[None]
 
 
+@dataclass(slots=True, eq=False)
 class _Turn:
     """That of one request, as a context: inside it stands in line, or has its turn."""
 
-    __slots__ = ("_address", "_before", "_client", "_connection", "_late", "_line", "held")
-
-    def __init__(self, line: WaitingLine, address: str, connection: OpenConnection) -> None:
-        self._line = line
-        self._address = address
-        self._connection = connection
-        self._client = ""
-        self._late = False
-        self.held = False
+    _line: WaitingLine
+    _address: str
+    _connection: OpenConnection
+    _client: str = ""
+    _late: bool = False
+    held: bool = False
+    _before: Any = None
 
     def __enter__(self) -> Self:
         self._before = _mine.set(self)

@@ -1,16 +1,24 @@
-"""What callers read before they ask: key set, server metadata (RFC 8414), health."""
+"""What callers read before they ask: key set, server metadata (RFC 8414), health, and the endpoints
+as an OpenAPI 3.1 document, to each line of which the tests hold the service.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from agentgate.errors import RequestRefused
 from agentgate.identity.keys import ALGORITHMS
-from agentgate.service import deferred
-from agentgate.service.answer import answered
+from agentgate.loading.yaml_nodes import read_yaml
 from agentgate.service.exchange import GRANT
+from agentgate.service.messages import answered
 from agentgate.service.state import Service
+from agentgate.service.tokens import DEFERRED
 from agentgate.token.mint import DETAIL_TYPE
 
 
@@ -44,7 +52,7 @@ async def server_metadata(request: Request, service: Service) -> Response:
             "revocation_endpoint": url("/oauth2/revoke"),
             "grant_types_supported": [
                 GRANT,
-                *([deferred.GRANT] if service.settings.deferred else []),
+                *([DEFERRED] if service.settings.deferred else []),
             ],
             **(
                 {"deferred_token_response_supported": True} if service.settings.deferred else {}
@@ -96,3 +104,18 @@ async def readyz(_: Request, service: Service) -> Response:
     if where := service.gate.store.where.told:
         lines.append(f"store: {where}")
     return PlainTextResponse("\n".join(lines) + "\n")
+
+
+_FILE = Path(__file__).with_name("openapi.yaml")
+
+
+@cache
+def read_document() -> Mapping[str, Any]:
+    """The document as it stands in its file: it names no server."""
+    document: Mapping[str, Any] = read_yaml(_FILE.read_text("utf-8"), _FILE.name).value
+    return document
+
+
+async def openapi(_: Request, service: Service) -> Response:
+    """The document of this gate."""
+    return answered({**read_document(), "servers": [{"url": service.settings.issuer}]})

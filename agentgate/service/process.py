@@ -1,9 +1,15 @@
 """The server process: uvicorn around the application, JSON lines on standard error, a graceful
-end, a reload on SIGHUP.
+end, a reload on SIGHUP; or several processes behind one address, under uvicorn's supervisor,
+which starts a worker again that died.
 
 Rules: standard output stays empty: a host that speaks MCP over it may have started this
 process. A request that is being answered when the process ends gets its answer. A client that
 sends a header slower than `HEADER_SECONDS` is disconnected.
+
+Every worker opens the gate itself and has an audit segment of its own. SIGHUP goes on to each
+worker, which keeps what was in force where the new cannot be read. A gate that does not open
+ends them all. A worker ends when its supervisor is gone, however that ended: nobody else would
+reload or end it.
 """
 
 from __future__ import annotations
@@ -11,11 +17,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import multiprocessing
 import os
 import signal
 import socket
 import struct
 import sys
+import tempfile
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -24,15 +32,89 @@ from typing import Any
 import structlog
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.config import STARTUP_FAILURE, Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.supervisors import Multiprocess
 
 from agentgate.errors import ConfigError
 from agentgate.service.app import application
-from agentgate.service.connections import Connections
-from agentgate.service.limits import Rates
+from agentgate.service.health import METRICS
+from agentgate.service.line import Connections, Rates
 from agentgate.service.settings import ServiceSettings
-from agentgate.service.workers import end_with_supervisor, supervise
 from agentgate.values.value_class import value_class
+
+_log = structlog.get_logger("agentgate.service")
+
+
+class Workers(Multiprocess):
+    """The workers of one service."""
+
+    def handle_hup(self) -> None:
+        """Let each worker reload, instead of starting it anew: what cannot be read must not end
+        what was in force.
+        """
+        for worker in self.processes:
+            if worker.pid is not None and worker.exitcode is None:
+                os.kill(worker.pid, signal.SIGHUP)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a worker did not open the gate."""
+        return any(worker.exitcode == STARTUP_FAILURE for worker in self.processes)
+
+
+def end_with_supervisor() -> None:
+    """In a worker: end as on SIGTERM when the process that started it is gone. In any other
+    process: nothing.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    # readable when nobody holds its other end, even after SIGKILL
+    loop = asyncio.get_running_loop()
+    gone = parent.sentinel
+
+    def end() -> None:
+        loop.remove_reader(gone)
+        _log.error("supervisor_gone", pid=parent.pid)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    loop.add_reader(gone, end)
+
+
+def listening(config: Config) -> socket.socket:
+    """The socket that the workers share, in which no answer waits for the acknowledgement of
+    its first part (TCP_NODELAY).
+
+    asyncio says so of sockets that it opens itself; accepted ones have it of the one that
+    listens.
+    """
+    shared = config.bind_socket()
+    if shared.family != socket.AF_UNIX:
+        shared.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return shared
+
+
+def supervise(config: Config) -> int:
+    """Serve with `config.workers` processes until SIGTERM or SIGINT.
+
+    Args:
+        config: of the server; its `app` can be pickled.
+
+    Returns:
+        0, or 1 where the gate does not open.
+    """
+    # of a process that was killed; as asyncio does for a single one
+    if config.uds is not None and Path(config.uds).is_socket():
+        Path(config.uds).unlink()
+    # which worker died, and that another was started
+    logging.getLogger("uvicorn.error").setLevel(logging.INFO)
+    with tempfile.TemporaryDirectory(prefix="agentgate-metrics-") as counts:
+        os.environ[METRICS] = counts
+        workers = Workers(config, sockets=[listening(config)])
+        workers.run()
+    return 1 if workers.failed else 0
+
 
 HEADER_SECONDS = 10
 IDLE_SECONDS = 5
@@ -67,6 +149,12 @@ class _Patient(H11Protocol):
         if not self._own.placed.is_set():
             self.app = self._connections.only_health(self.app, self._own)
         self._end_after(HEADER_SECONDS)
+
+    def data_received(self, data: bytes) -> None:
+        if self._connections.take_bytes(self._own, len(data)):
+            super().data_received(data)
+        else:
+            self.transport.abort()
 
     def handle_events(self) -> None:
         before = self.cycle

@@ -18,19 +18,26 @@ from agentgate.errors import ConfigError, RequestRefused
 from agentgate.gate.proving import OverHTTP
 from agentgate.gate.run import AsyncRun
 from agentgate.identity.credential import AgentCredential, OIDCToken
-from agentgate.service.answer import answered, answered_done, malformed
 from agentgate.service.clients import Caller
-from agentgate.service.credentials import agent_credential
-from agentgate.service.reading import checked_members, optional_text, read_json, text
+from agentgate.service.exchange import agent_credential
+from agentgate.service.messages import (
+    answered,
+    answered_done,
+    checked_members,
+    malformed,
+    optional_text,
+    read_json,
+    text,
+)
 from agentgate.service.state import Service
 from agentgate.token.dpop import DPoP
 from agentgate.values.refusal import Failure, Reason, RunRefused
-from agentgate.values.turns import Own, Pasted, Spoken
+from agentgate.values.request import Own, Pasted, Spoken
 
-_AGENT = frozenset({"client_id", "token"})
-_OF_AGENT = frozenset({"proof", "attestation", "delegation"})
-_RUN = frozenset({"workflow", "prompt", "agent"})
-_OF_RUN = frozenset({"agent_said", "tenant", "subject_token", "ttl", "conversation"})
+_AGENT = "client_id token"
+_OF_AGENT = "proof attestation delegation"
+_RUN = "workflow prompt agent"
+_OF_RUN = "agent_said tenant subject_token ttl conversation"
 PATH = "/v1/runs"
 
 
@@ -40,14 +47,15 @@ def spoken(value: object, field: str) -> Spoken:
         return value
     parts: list[Own | Pasted] = []
     for part in value if type(value) is list else ():
-        if (
-            type(part) is not dict
-            or len(part) != 1
-            or not part.keys() <= {"own", "pasted"}
-            or not all(type(v) is str for v in part.values())
-        ):
-            raise malformed(field, "another part", 'parts {"own": text} and {"pasted": text}')
-        parts.append(Own(part["own"]) if "own" in part else Pasted(part["pasted"]))
+        match part:
+            case {"own": str(said), **more} if not more:
+                parts.append(Own(said))
+            case {"pasted": str(said), **more} if not more:
+                parts.append(Pasted(said))
+            case _:
+                raise malformed(
+                    field, "another part", 'parts {"own": text} and {"pasted": text}'
+                )
     if not parts:
         raise malformed(field, type(value).__name__, "a text, or a list of parts, not empty")
     return parts
@@ -76,7 +84,7 @@ async def open_run(request: Request, service: Service) -> Response:
         raise RequestRefused(400, "invalid_request", "credential", failure)
     agent = _agent(given, service.url(PATH))
     if (
-        service.gate.core.workflow(workflow).token.agent_key
+        service.core.workflow(workflow).token.agent_key
         and "proof" not in given
         and not known.certificates
     ):
@@ -180,8 +188,8 @@ async def add_turn(request: Request, service: Service) -> Response:
     body = await read_json(
         request,
         service.settings.max_body,
-        frozenset({"turn"}),
-        frozenset({"tenant", "agent_said"}),
+        "turn",
+        "tenant agent_said",
     )
     turn = spoken(body["turn"], "turn")
     run = await own_run(
@@ -213,9 +221,7 @@ async def close_run(request: Request, service: Service) -> Response:
         named: object = _only_tenant(request)
     else:
         named = optional_text(
-            await read_json(
-                request, service.settings.max_body, frozenset(), frozenset({"tenant"})
-            ),
+            await read_json(request, service.settings.max_body, "", "tenant"),
             "tenant",
         )
     run = await own_run(service, caller, request.path_params["run"], named, request)

@@ -31,6 +31,7 @@ from agentgate.shell.drive import CALL_SECONDS, adrive
 from agentgate.shell.spans import Tracing
 from agentgate.shell.step import Flow
 from agentgate.stores import AsyncStore, Op
+from agentgate.values.value_class import value_class
 
 Answered = TypeVar("Answered")
 # What the service's settings have from a gate's is declared there: its meaning, its bounds, and
@@ -68,12 +69,12 @@ def _rotated(core: Core, statement: str, tenant: str, agent: AgentCredential) ->
     )
 
 
+@value_class
 class TimedStore:
     """A store whose operations are timed; all else is the store's own."""
 
-    def __init__(self, store: AsyncStore, observe: Callable[[str, float], None]) -> None:
-        self._store = store
-        self._observe = observe
+    _store: AsyncStore
+    _observe: Callable[[str, float], None]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)

@@ -55,6 +55,9 @@ _NEEDED = {
     ),
     "audit": "the directory of the audit log, made if it is not there",
 }
+_WHOLE = (
+    "max_body rate connections workers runs_per_hour denials_per_run open_holds_per_run".split()
+)
 _THUMBPRINT = (
     "the SHA-256 of the certificate in base64url "
     "(openssl x509 -in FILE -outform der | openssl dgst -sha256 -binary | basenc --base64url | tr -d =)"
@@ -323,16 +326,7 @@ class ServiceSettings(BaseSettings):
             raise WrongValue("each resource belongs to one tool_server", "clients")
         return self
 
-    @field_validator(
-        "max_body",
-        "rate",
-        "connections",
-        "workers",
-        "runs_per_hour",
-        "denials_per_run",
-        "open_holds_per_run",
-        mode="before",
-    )
+    @field_validator(*_WHOLE, mode="before")
     @classmethod
     def _is_a_number(cls, value: Any) -> Any:
         if type(value) is bool:  # which is a number to Python

@@ -9,23 +9,21 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from agentgate.errors import RequestRefused
+from agentgate.gate.core import Core
 from agentgate.identity.connection import Peers, counted, inside, networks
 from agentgate.identity.door import Identities
-from agentgate.redemption.trust import Trust
-from agentgate.service.clients import Caller, Clients
-from agentgate.service.connection import connection_of
-from agentgate.service.counting import Counts
-from agentgate.service.health import Health
-from agentgate.service.limits import POLL_SECONDS, Rates
-from agentgate.service.line import WaitingLine
-from agentgate.service.reading import read_form
+from agentgate.redemption.steps import Trust
+from agentgate.service.clients import Caller, Clients, connection_of
+from agentgate.service.health import Counts, Health
+from agentgate.service.line import POLL_SECONDS, Rates, WaitingLine
+from agentgate.service.messages import read_form
 from agentgate.service.served import ServedGate
 from agentgate.service.settings import Role, ServiceSettings
-from agentgate.shell.refusals import Refusals
+from agentgate.shell.bound import Refusals
 
 # What is read again while the service runs. Anything else is of the gate, of its store and log,
 # or of the server: it needs a restart.
-LIVE = frozenset({"clients", "identity", "certificate_header", "rate", "max_body"})
+LIVE = "clients identity certificate_header rate max_body".split()
 
 
 def proxies_of(settings: ServiceSettings) -> tuple[Peers, ...]:
@@ -64,12 +62,10 @@ class Service:
     ready: bool = True
     reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
     reading_log: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _proxies: tuple[Peers, ...] = ()
 
     def __post_init__(self) -> None:
         self.clients = Clients(self.settings, self.url("/oauth2/token"))
         self.rates = Rates(self.settings.rate)
-        self._proxies = proxies_of(self.settings)
         self.polls = Rates(1 / POLL_SECONDS, burst=1)
         self.counts = Counts(wanted=self.settings.metrics)
         if self.settings.metrics:
@@ -94,14 +90,18 @@ class Service:
         now = self.settings.model_copy(update={name: getattr(settings, name) for name in taken})
         clients = Clients(now, self.url("/oauth2/token"))
         identities = Identities.of(now.identity)
-        if "identity" in taken and self.gate.core.identities is not None:
-            self.gate.core.identities.become(identities)
+        if "identity" in taken and self.core.identities is not None:
+            self.core.identities.become(identities)
         if "rate" in taken:
             self.rates = Rates(now.rate)
         self.settings = now
         self.clients = clients
-        self._proxies = proxies_of(now)
         return taken, left
+
+    @property
+    def core(self) -> Core:
+        """What the gate decides with."""
+        return self.gate.core
 
     def url(self, path: str) -> str:
         """An endpoint's URL, as callers know it."""
@@ -111,7 +111,7 @@ class Service:
         """Whose tokens a tool server accepts for one of its resources. Credentials are its own
         business: there are no brokers here.
         """
-        core = self.gate.core
+        core = self.core
         return Trust(
             core.trusted,
             core.issuer,
@@ -169,11 +169,11 @@ class Service:
         """Whether the other end of a connection is a configured proxy, which brings many
         callers.
         """
-        return inside(peer, self._proxies)
+        return inside(peer, proxies_of(self.settings))
 
     def peer(self, request: Request) -> str:
         """The caller's address, or who is at the other end of the connection: a user of this
         machine, or a proxy that names nobody.
         """
         connection = connection_of(request, self.settings)
-        return counted(self.gate.core.sources.network(connection) or connection.peer)
+        return counted(self.core.sources.network(connection) or connection.peer)

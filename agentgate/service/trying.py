@@ -9,21 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import socket
 import time
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from agentgate.errors import ConfigError
 from agentgate.service.exchange import GRANT
-from agentgate.token.jws import b64url, compact
 from agentgate.token.mint import DETAIL_TYPE
-from agentgate.token.signing import SigningKey
+from agentgate.token.signing import SigningKey, sign_jwt
 
 _LISTEN = "AGENTGATE_LISTEN", "127.0.0.1:8080"
 _LOGIN = "https://login.try.example"
@@ -89,6 +84,28 @@ role = "auditor"
 keys = "{folder}/notes.json"
 tenants = ["try"]
 """
+_NEXT = """\
+A gate of its own is in {directory}. While it runs, in another terminal:
+
+# the job exchanges its token for one call
+curl -s {url}/oauth2/token -d grant_type={grant} -d client_id=job \\
+  -d subject_token_type=urn:ietf:params:oauth:token-type:jwt \\
+  --data-urlencode subject_token@{directory}/job.jwt --data-urlencode authorization_details@{directory}/call.json \\
+  | tee {directory}/answer.json
+
+# its server redeems it for the call it received; a second time it is refused (each notes-N.jwt counts once)
+TOKEN=$(grep -oE 'eyJ[^"]+' {directory}/answer.json)
+curl -s {url}/v1/redeem -H "Authorization: Bearer $(cat {directory}/notes-1.jwt)" -H "Content-Type: application/json" \\
+  -d '{{"token": "'$TOKEN'", "tool": "notes.write", "arguments": {{"text": "hello"}}}}' | tee {directory}/redeemed.json
+
+# and says what became of it: the same call is then refused as already_done (until then: outcome_unknown)
+TXN=$(grep -oE 'txn_[0-9a-f]+' {directory}/redeemed.json)
+curl -s {url}/v1/calls/$TXN/outcome -H "Authorization: Bearer $(cat {directory}/notes-2.jwt)" \\
+  -H "Content-Type: application/json" -d '{{"outcome": "done"}}'
+
+# an auditor reads what was decided, and why
+curl -s {url}/v1/audit/$TXN -H "Authorization: Bearer $(cat {directory}/auditor-1.jwt)"
+"""
 
 
 def made(directory: Path) -> tuple[Path, list[str]]:
@@ -131,7 +148,7 @@ def made(directory: Path) -> tuple[Path, list[str]]:
         ),
         "login.json": _jwks(login),
         "notes.json": _jwks(server),
-        "job.jwt": _signed(
+        "job.jwt": sign_jwt(
             login,
             {
                 **own,
@@ -145,7 +162,7 @@ def made(directory: Path) -> tuple[Path, list[str]]:
     }
     for number in range(1, _ASSERTIONS + 1):
         files |= {
-            f"{who}-{number}.jwt": _signed(server, {**own, "iss": who, "sub": who})
+            f"{who}-{number}.jwt": sign_jwt(server, {**own, "iss": who, "sub": who})
             for who in ("notes", "auditor")
         }
     for name, text in files.items():
@@ -166,32 +183,7 @@ def _check_free(listen: str, directory: Path) -> None:
 
 def told(directory: Path, url: str) -> list[str]:
     """What to do next, as commands of a shell."""
-    return [
-        f"A gate of its own is in {directory}. While it runs, in another terminal:",
-        "",
-        "# the job exchanges its token for one call",
-        f"curl -s {url}/oauth2/token -d grant_type={GRANT} -d client_id=job \\",
-        "  -d subject_token_type=urn:ietf:params:oauth:token-type:jwt \\",
-        f"  --data-urlencode subject_token@{directory}/job.jwt --data-urlencode authorization_details@{directory}/call.json \\",
-        f"  | tee {directory}/answer.json",
-        "",
-        "# its server redeems it for the call it received; a second time it is refused (each notes-N.jwt counts once)",
-        f"TOKEN=$(grep -oE 'eyJ[^\"]+' {directory}/answer.json)",
-        f'curl -s {url}/v1/redeem -H "Authorization: Bearer $(cat {directory}/notes-1.jwt)" -H "Content-Type: application/json" \\',
-        (
-            """  -d '{"token": "'$TOKEN'", "tool": "notes.write", "arguments": {"text": "hello"}}' | tee """
-            f"{directory}/redeemed.json"
-        ),
-        "",
-        "# and says what became of it: the same call is then refused as already_done (until then: outcome_unknown)",
-        f"TXN=$(grep -oE 'txn_[0-9a-f]+' {directory}/redeemed.json)",
-        f'curl -s {url}/v1/calls/$TXN/outcome -H "Authorization: Bearer $(cat {directory}/notes-2.jwt)" \\',
-        """  -H "Content-Type: application/json" -d '{"outcome": "done"}'""",
-        "",
-        "# an auditor reads what was decided, and why",
-        f'curl -s {url}/v1/audit/$TXN -H "Authorization: Bearer $(cat {directory}/auditor-1.jwt)"',
-        "",
-    ]
+    return _NEXT.format(directory=directory, url=url, grant=GRANT).split("\n")
 
 
 def _call(text: str) -> dict[str, Any]:
@@ -205,9 +197,3 @@ def _call(text: str) -> dict[str, Any]:
 
 def _jwks(key: SigningKey) -> str:
     return json.dumps({"keys": [key.public_jwk()]}, indent=2)
-
-
-def _signed(key: SigningKey, claims: Mapping[str, Any]) -> str:
-    """A JWT with a fresh `jti`."""
-    header = b64url(orjson.dumps({"alg": key.alg, "kid": key.kid, "typ": "JWT"}))
-    return compact(header, orjson.dumps({**claims, "jti": secrets.token_urlsafe(16)}), key.sign)

@@ -12,7 +12,7 @@ from typing import Any
 
 from agentgate.audit import AuditLog, FileAudit
 from agentgate.audit.copies import store_place
-from agentgate.audit.note import Checkpoint
+from agentgate.audit.tree import Checkpoint
 from agentgate.errors import StoreUnavailable
 from agentgate.stores import AsyncStore, Op, Store, ops
 

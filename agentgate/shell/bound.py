@@ -7,7 +7,8 @@ issued is redeemed, a turn is added, an answer to a hold is taken. Results and o
 tools that ran already: they wait for their turn, `at_once` at a time, under a deadline of their
 own, and new work waits for none of them. What was refused is counted, and goes on record with
 the next flow, at most once a second, and when the gate is closed. So is what nobody proved, in
-a record every few minutes.
+a record every few minutes. Of what is asked from somebody who may hang, one caller reads for
+all, so that it takes few of these places.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ import structlog
 
 from agentgate.audit import AuditLog
 from agentgate.errors import AuditUnavailable, ConfigError, Overloaded
-from agentgate.shell.refusals import Refusals
-from agentgate.shell.step import Record, Step
+from agentgate.shell.step import Record, Step, date_event
+from agentgate.values.value_class import Names, Values
 
 AT_ONCE = 32  # measured: docs/adr-0020-overload.md
 MOST_AT_ONCE = 1024  # a process that does more than this at once is late with all of it
@@ -157,9 +158,7 @@ class Bound:
         if (summary := self._unproven.summary(last=last)) is None:
             return None
         _log.warning("unproven", refused=summary["refused"], counts=summary["counts"])
-        return Record(
-            {"type": "unproven", "time": round(time.time(), 6), **summary}, refusal=True
-        )
+        return Record(date_event("unproven", **summary), refusal=True)
 
     def untold(self) -> Record | None:
         """The record of what was refused and is on no record yet; it counts as told from now
@@ -172,14 +171,9 @@ class Bound:
             self._told = time.monotonic()
         if not refused:
             return None
-        _log.warning("overloaded", refused=refused, at_once=self.at_once)
-        body = {
-            "type": "overloaded",
-            "time": round(time.time(), 6),
-            "since": round(since, 6),
-            "refused": refused,
-            "at_once": self.at_once,
-        }
+        told = {"refused": refused, "at_once": self.at_once}
+        _log.warning("overloaded", **told)
+        body = date_event("overloaded", since=round(since, 6), **told)
         return Record(body, refusal=True)
 
     def tell_rest(self, audit: AuditLog) -> None:
@@ -204,3 +198,95 @@ class _Place:
 
     def __exit__(self, *_: object) -> None:
         self._bound._go()  # noqa: SLF001 - of this module
+
+
+# what nobody proved: seconds from the first refusal of a summary to the summary
+UNPROVEN_SECONDS = 300.0
+# refusals as they were, and rows of counts, in one
+FIRST = 4
+ROWS = 16
+_WORDS = 80
+
+
+class Refusals:
+    """What nobody proved, counted, for one gate: a record or a line for each would let anybody at
+    all fill the disk. What is kept, and what is told in a day, has an end, whatever callers send
+    and from however many addresses. Safe to share between threads.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._since = self._began = 0.0
+        self._rows: dict[Names, int] = {}
+        self._first: list[Values] = []
+
+    def count(self, *row: str, refusal: Values) -> None:
+        """Count a refusal in its row. `refusal`: what a record of it alone would say."""
+        cut = tuple(ascii(each)[1:-1][:_WORDS] for each in row)
+        with self._lock:
+            if not self._rows:
+                self._since = time.time()
+                self._began = time.monotonic()
+            key = cut if cut in self._rows or len(self._rows) < ROWS else ("others",)
+            self._rows[key] = self._rows.get(key, 0) + 1
+            if len(self._first) < FIRST:
+                self._first.append(refusal)
+
+    def summary(self, *, last: bool = False) -> Values | None:
+        """What was counted, which counts as told from now on; None: nothing, or (unless it is
+        the `last`) too early.
+        """
+        if not self._rows or not (last or time.monotonic() - self._began >= UNPROVEN_SECONDS):
+            return None
+        with self._lock:  # of two threads that come here one finds nothing
+            rows = self._rows
+            first = self._first
+            self._rows = {}
+            self._first = []
+        if not rows:
+            return None
+        counts = [[*row, count] for row, count in rows.items()]
+        return {
+            "since": round(self._since, 6),
+            "refused": sum(rows.values()),
+            "counts": counts,
+            "first": first,
+        }
+
+
+# of the `AT_ONCE` calls that a gate has under way
+WAITERS = 8
+
+
+class OneReader:
+    """Lets one caller read at a time, and at most `most` be here, the reader among them. Safe
+    to share between threads.
+    """
+
+    __slots__ = ("_lock", "_room")
+
+    def __init__(self, most: int = WAITERS) -> None:
+        self._lock = threading.Lock()
+        self._room = threading.BoundedSemaphore(most)
+
+    @property
+    def reading(self) -> bool:
+        """Whether somebody reads now."""
+        return self._lock.locked()
+
+    def read(self, work: Callable[[], object], due: Callable[[], bool], *, wait: bool) -> None:
+        """Do the work, if it is due still when it is this caller's turn; who does not `wait`,
+        or finds no room, does nothing.
+        """
+        if not self._room.acquire(blocking=False):
+            return
+        try:
+            if not self._lock.acquire(blocking=wait):
+                return
+            try:
+                if due():
+                    work()
+            finally:
+                self._lock.release()
+        finally:
+            self._room.release()

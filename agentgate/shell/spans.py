@@ -11,7 +11,7 @@ here: a model may have written it.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from agentgate.errors import AgentGateError, TokenRefused
@@ -52,13 +52,10 @@ def call_attributes(
     tool: str, call: str, agent: str, workflow: str, version: int
 ) -> dict[str, str | int]:
     """What a span says of a call, by the ids of tool, call, agent and workflow."""
-    ids = {
+    return {
         "gen_ai.tool.name": tool,
         "gen_ai.tool.call.id": call[:MAX_ID],
         "gen_ai.agent.id": agent[:MAX_ID],
-    }
-    return {
-        **ids,
         "gen_ai.workflow.name": workflow,
         "security_rule.name": workflow,
         "security_rule.version": str(version),
@@ -66,7 +63,7 @@ def call_attributes(
 
 
 def spanned(
-    tracing: Tracing | None,
+    tracing: Tracing,
     name: str,
     attributes: Attributes,
     flow: Generator[Step, Any, Value],
@@ -75,17 +72,7 @@ def spanned(
     """The flow, in a span. `said`: what its value adds: attributes, and an `error.type` or
     nothing.
     """
-    return (
-        flow if tracing is None else _in_a_span(within(tracing, name, attributes), flow, said)
-    )
-
-
-def _in_a_span(
-    span: AbstractContextManager[Telling],
-    flow: Generator[Step, Any, Value],
-    said: Callable[[Value], tuple[Attributes, str]],
-) -> Generator[Step, Any, Value]:
-    with span as tell:
+    with within(tracing, name, attributes) as tell:
         value = yield from flow
         tell(*said(value))
     return value

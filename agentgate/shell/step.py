@@ -6,10 +6,12 @@ They know no policy, so that a tool server can verify without any.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+import time
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, TypeVar
 
 from agentgate.stores import Op
+from agentgate.values.value_class import Json, Values
 
 T = TypeVar("T")
 
@@ -22,10 +24,15 @@ class Record(NamedTuple):
     durable a little later.
     """
 
-    body: Mapping[str, Any]
+    body: Values
     refusal: bool = False
     promised: bool = False
     waits: bool = True
+
+
+def date_event(kind: str, /, **said: Any) -> Json:
+    """The body of a record of what happens now."""
+    return {"type": kind, "time": round(time.time(), 6), **said}
 
 
 class Room(NamedTuple):
@@ -57,7 +64,7 @@ class Outside(NamedTuple):
 
 
 class TextReading(NamedTuple):
-    """Work that reads a text of this size, and raises nothing (`agentgate.shell.readers`);
+    """Work that reads a text of this size, and raises nothing (`agentgate.shell.drive`);
     `seconds` as in `Outside`.
     """
 

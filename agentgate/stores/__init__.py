@@ -20,10 +20,9 @@ import structlog
 
 from agentgate.errors import AgentGateError, ConfigError
 from agentgate.stores import ops
-from agentgate.stores._health import CHECK_SECONDS, OWN_GATE, Keeps, Weakness
+from agentgate.stores._health import CHECK_SECONDS, OWN_GATE, Keeps, Weakness, Where
 from agentgate.stores._op import Op, history_name, server_id
 from agentgate.stores._ownership import probe_user, rules_of, wrong_patterns
-from agentgate.stores._where import Where
 
 __all__ = [
     "OWN_GATE",
@@ -48,13 +47,8 @@ _log = structlog.get_logger("agentgate.stores")
 _of_servers = re.compile(r"(?:(?:redis|valkey)s?(?:\+sentinel|\+cluster)?|unix)://").match
 
 
-class Store(Protocol):
-    """A state store.
-
-    `call` runs one operation's script atomically and returns its raw reply (bytes, ints,
-    lists). It returns before `deadline` (seconds of `time.monotonic`), connecting included, and
-    raises only `StoreUnavailable`.
-    """
+class StoreState(Protocol):
+    """What a store knows of its servers."""
 
     @property
     def heartbeat(self) -> float | None:
@@ -74,6 +68,15 @@ class Store(Protocol):
     def where(self) -> Where:
         """Which servers it talks to, and through whom."""
 
+
+class Store(StoreState, Protocol):
+    """A state store.
+
+    `call` runs one operation's script atomically and returns its raw reply (bytes, ints,
+    lists). It returns before `deadline` (seconds of `time.monotonic`), connecting included, and
+    raises only `StoreUnavailable`.
+    """
+
     def call(self, op: Op[Any], deadline: float) -> Any:
         """Run one operation."""
 
@@ -86,20 +89,8 @@ class Store(Protocol):
         """Close connections and stop what this store started."""
 
 
-class AsyncStore(Protocol):
+class AsyncStore(StoreState, Protocol):
     """`Store`, awaited."""
-
-    @property
-    def heartbeat(self) -> float | None:
-        """See `Store.heartbeat`."""
-
-    @property
-    def keeps(self) -> Keeps:
-        """See `Store.keeps`."""
-
-    @property
-    def where(self) -> Where:
-        """See `Store.where`."""
 
     async def call(self, op: Op[Any], deadline: float) -> Any:
         """Run one operation."""

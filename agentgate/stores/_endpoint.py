@@ -22,7 +22,7 @@ from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_ur
 from redis.retry import Retry
 
 from agentgate.errors import ConfigError
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import Json, Names, value_class
 
 _TLS_OPTIONS = (
     "ssl_ca_certs ssl_ca_data ssl_ca_path ssl_certfile ssl_check_hostname "
@@ -67,8 +67,8 @@ class Endpoint:
 
     name: str
     kind: str
-    options: dict[str, Any]
-    greeting: tuple[tuple[str, ...], ...]
+    options: Json
+    greeting: tuple[Names, ...]
     replicas: int
     guides: tuple[Endpoint, ...] = ()
     service: str = ""
@@ -152,7 +152,7 @@ def _options(text: str, way: str) -> dict[str, str]:
     return query
 
 
-def _auth(username: str | None, password: str | None) -> tuple[tuple[str, ...], ...]:
+def _auth(username: str | None, password: str | None) -> tuple[Names, ...]:
     if not password:
         return ()
     return (("AUTH", username, password) if username else ("AUTH", password),)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any
 
@@ -38,9 +38,9 @@ from agentgate.stores._health import (
     weak_shard,
     weak_user,
 )
-from agentgate.stores._op import Op, spread
+from agentgate.stores._op import Arg, Op, spread
 from agentgate.stores._resp import ServerError, pack
-from agentgate.stores._scripts import DECLARING, script, shard_script
+from agentgate.stores._scripts import BUILDING, script, shard_script
 
 Dialogue = Generator[bytes, Any, Any]
 
@@ -50,6 +50,7 @@ _WAIT_LATE = 0.12  # seconds: a server ends a WAIT up to a tenth of a second lat
 LOOK_AGAIN = 5.0
 _IDLE = 64  # connections kept for reuse
 _ASKING = pack("ASKING")
+_TRIPS = 8  # of one script: it is loaded, or names keys that it lacks; nothing ran
 _redirection = re.compile(r"(MOVED|ASK) \d+ (\S*):(\d+)").fullmatch
 
 
@@ -59,6 +60,12 @@ def time_left(deadline: float) -> float:
     if left <= 0:
         raise StoreUnavailable("the deadline has passed")
     return left
+
+
+class Request(bytes):
+    """A command whose caller has work to do before its reply is read."""
+
+    meanwhile: Callable[[], object]
 
 
 class Redirected(StoreUnavailable):
@@ -109,19 +116,28 @@ def _run_script(endpoint: Endpoint, op: Op[Any], *, asking: bool = False) -> Dia
     code, keys = (
         (shard_script(op.script), spread(op.keys)) if sharded else (script(op.script), op.keys)
     )
-    request = pack("EVALSHA", code.sha, len(keys), *keys, *op.args)
-    if asking:
-        yield from run_command(endpoint, _ASKING)
-    answer = yield request
-    if type(answer) is ServerError and answer.startswith("NOSCRIPT"):
-        yield from run_command(endpoint, pack("SCRIPT", "LOAD", code.text))
+    declared: tuple[Arg, ...] = keys
+    args = (*op.args, len(keys)) if code.asks else op.args
+    meanwhile = op.meanwhile
+    for _ in range(_TRIPS):
         if asking:
             yield from run_command(endpoint, _ASKING)
+        request = pack("EVALSHA", code.sha, len(declared), *declared, *args)
+        if meanwhile is not None:  # once, however often it is sent
+            request = Request(request)
+            request.meanwhile = meanwhile
+            meanwhile = None
         answer = yield request
+        if type(answer) is ServerError and answer.startswith("NOSCRIPT"):
+            yield from run_command(endpoint, pack("SCRIPT", "LOAD", code.text))
+        elif code.asks and type(answer) is list and answer[1:2] == [b"undeclared"]:
+            declared += tuple(answer[2])
+        else:
+            break
     if sharded and type(answer) is ServerError and (redirection := _redirection(answer)):
         told = Redirected(endpoint, redirection)
         # it would not see the keys that it builds and that are not there yet
-        if told.asking and op.script not in DECLARING:
+        if told.asking and op.script in BUILDING:
             raise StoreUnavailable(
                 f"store {endpoint.name}: {answer[:200]}: the slot is being moved key by key, not as a whole"
             )

@@ -1,5 +1,5 @@
-"""What a server's own settings mean for what agentgate promises. Pure: judges what was read of
-the server.
+"""What a server's own settings mean for what agentgate promises, and where it is, as an operator
+reads it. Pure: judges what was read of the server.
 
 Read at the start, on every new connection and every few seconds: settings change, and another
 server takes an address over. Refused: a replica, a Sentinel, an eviction policy other than
@@ -13,11 +13,30 @@ more likely, and what a server does not tell, is a `Weakness`.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from agentgate.errors import ClockSkewed, StoreUnavailable
 from agentgate.stores._op import Op, lineage_of
 from agentgate.stores._resp import pack
+
+
+class Where(NamedTuple):
+    """Which servers a store talks to.
+
+    Attributes:
+        told: who they are, and through whom that is known; empty: only the one of its URL.
+        primaries: whether each was reached when they were looked at last.
+        changes: how often another primary was named than before.
+        probes: for each shard, a tenant that it has.
+    """
+
+    told: str = ""
+    primaries: Mapping[str, bool] = MappingProxyType({})
+    changes: int = 0
+    probes: tuple[str, ...] = ("readyz",)
+
 
 if TYPE_CHECKING:
     from agentgate.stores._endpoint import Endpoint
@@ -43,6 +62,7 @@ PROBE = Op("check", _probed, (), ("check",))
 OWN_GATE = (
     "acts are minted only by the gate that opened their run, and none over the token exchange"
 )
+_WAITS = "acts then wait for agentgate store reconcile"
 CHECK_SECONDS = 2.0
 MAX_SKEW = 1.0  # seconds
 _OLDEST = (7, 2)
@@ -236,49 +256,38 @@ def _dumps(fields: dict[str, str]) -> int:
 
 
 def _weaknesses(endpoint: Endpoint, fields: dict[str, str]) -> list[Weakness]:
-    found = []
     replicas, most, used = (
         int(fields.get(name) or 0) for name in ("connected_slaves", "maxmemory", "used_memory")
     )
-    if replicas > _dumps(fields) and not endpoint.replicas:
-        lost = (
-            "a failover loses what had not reached them, and acts then wait for agentgate "
-            "store reconcile"
-        )
-        found.append(
-            Weakness(
-                f"{replicas} replicas, none of which confirms a write",
-                lost,
-                f"?replicas={replicas} in the store's URL",
-            )
-        )
-    if replicas < endpoint.replicas:
-        stops = "runs, mints, redemptions and holds are refused"
-        found.append(
-            Weakness(
-                f"replicas={endpoint.replicas}, {replicas} connected",
-                stops,
-                "connect them, or ask for fewer",
-            )
-        )
-    if most and used > _FULL * most:
-        found.append(
-            Weakness(
-                f"maxmemory: {used * 100 // most} % used",
-                "a full server refuses everything",
-                "more memory",
-            )
-        )
-    if not most and endpoint.kind != "unix":
-        killed = "a server that fills its host is killed, not refused"
-        found.append(
-            Weakness(
-                "no maxmemory",
-                killed,
-                "maxmemory below the host's memory (with noeviction, as it is)",
-            )
-        )
-    return found
+    rows = (
+        (
+            replicas > _dumps(fields) and not endpoint.replicas,
+            f"{replicas} replicas, none of which confirms a write",
+            f"a failover loses what had not reached them, and {_WAITS}",
+            f"?replicas={replicas} in the store's URL",
+        ),
+        (
+            replicas < endpoint.replicas,
+            f"replicas={endpoint.replicas}, {replicas} connected",
+            "runs, mints, redemptions and holds are refused",
+            "connect them, or ask for fewer",
+        ),
+        (
+            most and used > _FULL * most,
+            f"maxmemory: {used * 100 // (most or 1)} % used",
+            "a full server refuses everything",
+            "more memory",
+        ),
+        (
+            not most and endpoint.kind != "unix",
+            "no maxmemory",
+            "a server that fills its host is killed, not refused",
+            "maxmemory below the host's memory (with noeviction, as it is)",
+        ),
+    )
+    return [
+        Weakness(setting, means, remedy) for applies, setting, means, remedy in rows if applies
+    ]
 
 
 def weak_file(endpoint: Endpoint, info: Any, config: Any) -> tuple[Weakness, ...]:
@@ -287,46 +296,25 @@ def weak_file(endpoint: Endpoint, info: Any, config: Any) -> tuple[Weakness, ...
     """
     own = f"; {OWN_GATE}"
     if _POLICY not in fields_of(info):
+        setting = f"{_POLICY}: not shown by this server"
         evicts = "a server that evicts forgets burns and limits"
-        return (
-            Weakness(
-                f"{_POLICY}: not shown by this server",
-                evicts + own,
-                "a server that shows it in INFO",
-                "store_may_lose",
-            ),
-        )
+        remedy = "a server that shows it in INFO"
+        return (Weakness(setting, evicts + own, remedy, "store_may_lose"),)
     if endpoint.managed:
         word = (
             "that what it acknowledged survives is the word of the service's documentation, "
             "and nothing here can see it; a tenant that "
             "moved to another shard counts as lost, until agentgate store reconcile"
         )
-        return (
-            Weakness(
-                f"service={endpoint.managed}",
-                word,
-                "leave service= out of the setting 'store' to count on nothing",
-            ),
-        )
+        remedy = "leave service= out of the setting 'store' to count on nothing"
+        return (Weakness(f"service={endpoint.managed}", word, remedy),)
     if fields_of(info).get("aof_enabled") == "0":
-        lost = (
-            "a crash loses what came after the last snapshot, and acts then wait for "
-            "agentgate store reconcile"
-        )
-        return (
-            Weakness(
-                "no append-only file",
-                lost + own,
-                "appendonly yes and appendfsync always",
-                "store_may_lose",
-            ),
-        )
+        lost = f"a crash loses what came after the last snapshot, and {_WAITS}"
+        remedy = "appendonly yes and appendfsync always"
+        return (Weakness("no append-only file", lost + own, remedy, "store_may_lose"),)
     if type(config) is not list:
         return (_UNTOLD._replace(means=_UNTOLD.means + own),)
-    lost = (
-        "a power cut loses the last seconds, and acts then wait for agentgate store reconcile"
-    )
+    lost = f"a power cut loses the last seconds, and {_WAITS}"
     told = _settings(config)
     off = [
         f"{name.decode()} {told[name].decode()}"
@@ -394,12 +382,8 @@ def weak_shard(coverage: Any, moves: Any) -> tuple[Weakness, ...]:
         stops = "one shard without a primary stops the tenants of all"
         found.append(Weakness(f"{COVERAGE.decode()} yes", stops, f"{COVERAGE.decode()} no"))
     if type(moves) is not list:
+        setting = "moves of slots: not told to this user"
         lost = "a tenant that moved here counts as lost, until agentgate store reconcile"
-        found.append(
-            Weakness(
-                "moves of slots: not told to this user",
-                lost,
-                "the right to cluster|getslotmigrations (Redis: cluster|migration)",
-            )
-        )
+        remedy = "the right to cluster|getslotmigrations (Redis: cluster|migration)"
+        found.append(Weakness(setting, lost, remedy))
     return tuple(found)

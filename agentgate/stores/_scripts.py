@@ -15,17 +15,24 @@ from importlib.resources import files
 
 from agentgate.values.value_class import value_class
 
-# Scripts that touch no key but those that they are given.
-DECLARING = frozenset({"keep", "kept", "raise_marks", "renew_run", "revoked"})
+# Scripts on a call's way that touch keys which only the data names, or which their user may only
+# read (ADR 38). All others declare every key (``scripts/_declare.lua``).
+BUILDING = frozenset(
+    {"burn", "live", "mint", "probe_user", "read_run", "recall", "record_outcome"}
+)
+_UNDECLARED = "local declare = false"
 _defined_in = re.compile(r"^local (?:function )?(\w+)", re.MULTILINE).findall
 
 
 @value_class
 class Script:
-    """A script's full text, and the SHA-1 by which the server addresses it (no protection)."""
+    """A script's full text, the SHA-1 by which the server addresses it (no protection), and
+    whether it may ask for more keys.
+    """
 
     text: bytes
     sha: str
+    asks: bool
 
 
 def read_source(name: str) -> str:
@@ -38,19 +45,28 @@ def read_source(name: str) -> str:
 @cache
 def script(name: str) -> Script:
     """The script `name` for a server by itself."""
-    return _assemble(name, read_source("_lineage"))
+    return _assemble(name, _UNDECLARED, read_source("_lineage"))
 
 
 @cache
 def shard_script(name: str) -> Script:
     """The script `name` for a shard of a cluster."""
-    return _assemble(name, f"{read_source('_lineage')}\n{read_source('_stay')}")
+    return _assemble(
+        name,
+        _UNDECLARED if name in BUILDING else read_source("_declare"),
+        f"{read_source('_lineage')}\n{read_source('_stay')}",
+    )
 
 
-def _assemble(name: str, lineage: str) -> Script:
+def _assemble(name: str, declare: str, lineage: str) -> Script:
     code = read_source(name)
     for part in reversed((*read_source("_common").split("\n\n"), lineage)):
         if any(re.search(rf"\b{defined}\b", code) for defined in _defined_in(part)):
             code = f"{part}\n\n{code}"
+    asks = declare != _UNDECLARED and "declare" in code
+    if asks:
+        code = f"{declare}\nreturn declaring(function()\n{code}\nend)"
+    elif "declare" in code:
+        code = f"{declare}\n\n{code}"
     text = code.encode("ascii")
-    return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
+    return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest(), asks)

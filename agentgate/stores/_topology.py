@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import suppress
 from functools import lru_cache
+from math import inf
 from typing import Any, NamedTuple
 
 import structlog
@@ -29,11 +31,12 @@ from agentgate.stores._exchange import (
     authenticate,
     time_left,
 )
-from agentgate.stores._health import Keeps, Weakness
+from agentgate.stores._health import Keeps, Weakness, Where
 from agentgate.stores._op import Op, prefix, spread
 from agentgate.stores._resp import ServerError, pack
-from agentgate.stores._where import Where
 
+# yields whom to ask and until when, is sent what they told or why not, and returns a pool
+Search = Generator[tuple[Endpoint, float], Any, Any]
 SLOTS = 16384
 _TRIES = 3  # guides in one call
 _WORST: tuple[Keeps, ...] = ("no", "alone", "yes")
@@ -144,21 +147,14 @@ class Topology:
     @property
     def keeps(self) -> Keeps:
         """What the worst of its primaries kept, of all that it ever had."""
-        known = [
-            pool.keeps
-            for pool in ([self.only] if self.only is not None else self._pools.values())
-        ]
-        return min(known, key=_WORST.index) if known else "no"
+        pools = self._pools.values() if self.only is None else (self.only,)
+        return min((pool.keeps for pool in pools), key=_WORST.index, default=_WORST[0])
 
     @property
     def heartbeat(self) -> float | None:
         """The longest of its primaries'; None where one is not known."""
-        known = [pool.heartbeat for pool in self.primaries]
-        return (
-            None
-            if None in known or not known
-            else max(each for each in known if each is not None)
-        )
+        known = (pool.heartbeat for pool in self.primaries)
+        return max(known, key=lambda each: inf if each is None else each, default=None)
 
     def pool_of(self, op: Op[Any] | None) -> Pool | None:
         """The pool of the server that has the keys of an operation (None: any); None: nobody is
@@ -182,30 +178,50 @@ class Topology:
                 return pool
         return None
 
-    def due(self) -> bool:
-        """Whether a guide is to be asked now, whoever is known."""
-        return self._stale or time.monotonic() - self._asked > LOOK_AGAIN
+    def seek_pool(self, op: Op[Any] | None, deadline: float) -> Search:
+        """The pool of the server that has an operation's keys, as the guides told; they are
+        asked where nobody is known, or from time to time.
+        """
+        pool = self.pool_of(op)
+        if pool is None:
+            yield from self.ask_guides(deadline)
+            pool = self.pool_of(op)
+            if pool is None:
+                raise self.missing()
+        elif self._stale or time.monotonic() - self._asked > LOOK_AGAIN:
+            # a guide that is away stops nothing: the primary is judged by itself
+            with suppress(StoreUnavailable):
+                yield from self.ask_guides(time.monotonic() + time_left(deadline) / 2)
+                pool = self.pool_of(op) or pool
+        return pool
 
-    def guides(self, deadline: float) -> Iterator[tuple[Endpoint, float]]:
-        """Whom to ask, one after another, and until when each; who answered last comes
-        first.
+    def ask_guides(self, deadline: float) -> Search:
+        """Ask the guides, one after another, whoever answered last first, until one tells; the
+        pool of the first slot.
         """
         if self._closed:
             raise StoreUnavailable(f"store {self.endpoint.name}: closed")
         self._asked = time.monotonic()  # meanwhile others go on with what is known
         tries = self._guides[:_TRIES]
+        failed = list[str]()
         for number, guide in enumerate(tries):
-            yield guide, time.monotonic() + time_left(deadline) / (len(tries) - number + 1)
-            self._guides = [each for each in self._guides if each is not guide] + [guide]
-
-    def unfound(self, failed: list[str]) -> StoreUnavailable:
-        """What it means that no guide told."""
+            until = time.monotonic() + time_left(deadline) / (len(tries) - number + 1)
+            told = yield guide, until
+            try:
+                if isinstance(told, StoreUnavailable):
+                    raise told
+                self.learn(guide, told)
+            except StoreUnavailable as error:
+                failed.append(str(error))
+                self._guides = [each for each in self._guides if each is not guide] + [guide]
+            else:
+                return self.pool_of(None)
         kind = (
             f"Sentinels of {self.endpoint.service!r}"
             if self.endpoint.service
             else "nodes of a cluster"
         )
-        return StoreUnavailable(
+        raise StoreUnavailable(
             f"setting 'store' names {kind} at {self.endpoint.name}, and none tells a "
             f"primary: {'; '.join(failed)}"
         )
@@ -331,11 +347,10 @@ class Examination:
             told = ", ".join(
                 sorted(f"{kind} {'.'.join(map(str, number))}" for kind, number in versions)
             )
-            means = "an upgrade under way, or half of one"
             self._found.append(
                 Weakness(
                     f"versions in the cluster of setting 'store': {told}",
-                    means,
+                    "an upgrade under way, or half of one",
                     "the same on every node",
                 )
             )

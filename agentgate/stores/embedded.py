@@ -25,16 +25,16 @@ from urllib.parse import unquote, urlsplit
 from agentgate.errors import ConfigError, StoreUnavailable
 from agentgate.stores._health import fields_of
 from agentgate.stores._resp import pack
-from agentgate.stores.redis import AsyncRedisStore, RedisStore
+from agentgate.stores.redis import AsyncRedisStore, RedisStore, _Store
 
 START_SECONDS = 10.0
 _MAX_PATH = 90  # bytes; a Unix socket's address holds 107
 _SETTINGS = (
     *(
         "--port 0 --unixsocket store.sock --unixsocketperm 600 --dir . --appendonly yes "
-        "--appendfsync always"
+        "--appendfsync always --maxmemory-policy noeviction --daemonize no "
+        "--logfile server.log --save"
     ).split(),
-    *"--maxmemory-policy noeviction --daemonize no --logfile server.log --save".split(),
     "",  # of --save: no snapshots
 )
 
@@ -188,12 +188,16 @@ class Server:
             raise
 
 
-class EmbeddedStore(RedisStore):
-    """A store on a server of our own. Safe to share between threads."""
+class _Embedded(_Store):
+    """What both stores on a server of our own are made of."""
 
     def __init__(self, url: str) -> None:
         self._server = Server(url)
         super().__init__(self._server.url)
+
+
+class EmbeddedStore(_Embedded, RedisStore):
+    """A store on a server of our own. Safe to share between threads."""
 
     def close(self) -> None:
         """Close all connections, and stop the server if this process started it."""
@@ -201,14 +205,10 @@ class EmbeddedStore(RedisStore):
         self._server.stop()
 
 
-class AsyncEmbeddedStore(AsyncRedisStore):
+class AsyncEmbeddedStore(_Embedded, AsyncRedisStore):
     """`EmbeddedStore`, awaited; starting and stopping the server block for some
     milliseconds.
     """
-
-    def __init__(self, url: str) -> None:
-        self._server = Server(url)
-        super().__init__(self._server.url)
 
     async def close(self) -> None:
         """Close all connections, and stop the server if this process started it."""

@@ -15,10 +15,9 @@ import fakeredis
 from redis.exceptions import RedisError
 
 from agentgate.errors import StoreUnavailable
-from agentgate.stores._health import Keeps, Weakness
+from agentgate.stores._health import Keeps, Weakness, Where
 from agentgate.stores._op import Op
 from agentgate.stores._scripts import read_source, script
-from agentgate.stores._where import Where
 
 
 class MemoryStore:

@@ -15,14 +15,15 @@ from agentgate.stores._op import (
     burns_key,
     checked_bytes,
     checked_digest,
+    checked_history,
     checked_id,
     checked_number,
     checked_subject,
+    history_form,
     history_of,
     one_of,
     prefix,
 )
-from agentgate.stores.history import checked_history, history_form
 from agentgate.values.value_class import value_class
 
 Replayed = Literal["ok", "known"]

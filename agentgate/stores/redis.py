@@ -11,7 +11,6 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 from redis import connection as blocking
@@ -23,17 +22,17 @@ from agentgate.stores._exchange import (
     Dialogue,
     Pool,
     Redirected,
+    Request,
     check_server,
     greet,
     run_command,
     run_op,
     time_left,
 )
-from agentgate.stores._health import CHECK_SECONDS, Keeps, Weakness
+from agentgate.stores._health import CHECK_SECONDS, Keeps, Weakness, Where
 from agentgate.stores._op import Op
 from agentgate.stores._resp import MORE, Reply, pack
-from agentgate.stores._topology import Examination, Topology, locate
-from agentgate.stores._where import Where
+from agentgate.stores._topology import Examination, Search, Topology, locate
 from agentgate.stores._wire import Wire
 
 _key_patterns = re.compile(r"(?:%[RW]+)?~[^' )]+").findall
@@ -79,12 +78,14 @@ class _Connection:
                 given = time_left(deadline)
                 line.settimeout(given)
                 line.sendall(request)
+                if type(request) is Request:
+                    request.meanwhile()
                 reply = Reply()
                 value = MORE
                 while value is MORE:
                     if given - (left := time_left(deadline)) > _EXACT:
                         line.settimeout(given := left)
-                    value = reply.feed(line.recv(65536))
+                    value = reply.feed(line.recv(16384))
                 request = dialogue.send(value)
         except StopIteration as done:
             time_left(deadline)
@@ -129,7 +130,7 @@ class RedisStore(_Store):
 
     def call(self, op: Op[Any], deadline: float) -> Any:
         """Run one operation's script; see `agentgate.stores.Store`."""
-        pool = self._topology.only or self._located(op, deadline)
+        pool = self._topology.only or self._find_pool(self._topology.seek_pool(op, deadline))
         try:
             return self._converse(pool, lambda pool: run_op(pool, op, deadline), deadline)
         except Redirected as told:
@@ -144,9 +145,8 @@ class RedisStore(_Store):
         """Send one plain command (see `agentgate.stores._resp.pack`), to look at the server
         itself: of several, the one that has `key`.
         """
-        pool = self._topology.only or self._located(
-            Op("", list, (key,)) if key else None, deadline
-        )
+        op: Op[Any] | None = Op("", list, (key,)) if key else None
+        pool = self._topology.only or self._find_pool(self._topology.seek_pool(op, deadline))
         return self._converse(pool, lambda pool: run_command(pool.endpoint, request), deadline)
 
     def scan(self, pattern: str) -> Iterator[str]:
@@ -188,7 +188,7 @@ class RedisStore(_Store):
         """Refuse servers that cannot keep the promises; see `agentgate.stores._health`."""
         topology = self._topology
         if topology.only is None:
-            self._find(time.monotonic() + CHECK_SECONDS)
+            self._find_pool(topology.ask_guides(time.monotonic() + CHECK_SECONDS))
         examination = Examination(topology)
         for pool in topology.primaries:
             deadline = time.monotonic() + CHECK_SECONDS
@@ -207,7 +207,7 @@ class RedisStore(_Store):
         try:
             if connection is None:
                 if pool.endpoint.service:  # it may be the primary no more
-                    pool = self._found(None, deadline)
+                    pool = self._find_pool(self._topology.ask_guides(deadline))
                 connection = _Connection(pool.endpoint, deadline)
                 dialogue = greet(pool, begin(pool))
             else:
@@ -224,43 +224,24 @@ class RedisStore(_Store):
         pool.give_back(connection)
         return answer
 
-    def _located(self, op: Op[Any] | None, deadline: float) -> Pool:
-        """The pool of the server that has its keys, as the guides told; they are asked where
-        nobody is known, or from time to time.
-        """
-        pool = self._topology.pool_of(op)
-        if pool is None:
-            return self._found(op, deadline)
-        if self._topology.due():
-            # a guide that is away stops nothing: the primary is judged by itself
-            with suppress(StoreUnavailable):
-                return self._found(op, time.monotonic() + time_left(deadline) / 2)
-        return pool
-
-    def _found(self, op: Op[Any] | None, deadline: float) -> Pool:
-        self._find(deadline)
-        pool = self._topology.pool_of(op)
-        if pool is None:
-            raise self._topology.missing()
-        return pool
-
-    def _find(self, deadline: float) -> None:
-        """Ask the guides, one after another, until one tells."""
-        topology = self._topology
-        failed = list[str]()
-        for guide, until in topology.guides(deadline):
-            try:
-                connection = _Connection(guide, until)
+    def _find_pool(self, search: Search) -> Any:
+        """Ask whom a search names."""
+        told: Any = None
+        try:
+            while True:
+                guide, until = search.send(told)
                 try:
-                    told = connection.converse(locate(topology.endpoint, guide), until)
-                finally:
-                    connection.discard()
-                topology.learn(guide, told)
-            except StoreUnavailable as error:
-                failed.append(str(error))
-            else:
-                return
-        raise topology.unfound(failed)
+                    connection = _Connection(guide, until)
+                    try:
+                        told = connection.converse(
+                            locate(self._topology.endpoint, guide), until
+                        )
+                    finally:
+                        connection.discard()
+                except StoreUnavailable as error:
+                    told = error
+        except StopIteration as done:
+            return done.value
 
 
 class AsyncRedisStore(_Store):
@@ -269,7 +250,7 @@ class AsyncRedisStore(_Store):
     async def call(self, op: Op[Any], deadline: float) -> Any:
         """Run one operation's script; see `agentgate.stores.AsyncStore`."""
         topology = self._topology
-        pool = topology.only or await self._located(op, deadline)
+        pool = topology.only or await self._find_pool(topology.seek_pool(op, deadline))
         # WAIT would keep whoever comes after it on the connection
         alone = op.confirm and topology.endpoint.replicas > 0
         try:
@@ -290,7 +271,7 @@ class AsyncRedisStore(_Store):
         """Refuse servers that cannot keep the promises; see `agentgate.stores._health`."""
         topology = self._topology
         if topology.only is None:
-            await self._find(time.monotonic() + CHECK_SECONDS)
+            await self._find_pool(topology.ask_guides(time.monotonic() + CHECK_SECONDS))
         examination = Examination(topology)
         for pool in topology.primaries:
             deadline = time.monotonic() + CHECK_SECONDS
@@ -321,7 +302,7 @@ class AsyncRedisStore(_Store):
             if wire is None or not wire.usable():
                 wire = None
                 if pool.endpoint.service:  # it may be the primary no more
-                    pool = await self._found(None, deadline)
+                    pool = await self._find_pool(self._topology.ask_guides(deadline))
                 wire = await self._opened(pool, deadline, alone=alone)
             answer = await _carry_out(begin(pool), wire, deadline)
         # whoever shares it goes on: the reply, when it comes, is nobody's
@@ -366,40 +347,24 @@ class AsyncRedisStore(_Store):
             before.retire()
         return wire
 
-    async def _located(self, op: Op[Any], deadline: float) -> Pool:
+    async def _find_pool(self, search: Search) -> Any:
         """See `RedisStore`."""
-        pool = self._topology.pool_of(op)
-        if pool is None:
-            return await self._found(op, deadline)
-        if self._topology.due():
-            with suppress(StoreUnavailable):
-                return await self._found(op, time.monotonic() + time_left(deadline) / 2)
-        return pool
-
-    async def _found(self, op: Op[Any] | None, deadline: float) -> Pool:
-        await self._find(deadline)
-        pool = self._topology.pool_of(op)
-        if pool is None:
-            raise self._topology.missing()
-        return pool
-
-    async def _find(self, deadline: float) -> None:
-        """See `RedisStore`."""
-        topology = self._topology
-        failed = list[str]()
-        for guide, until in topology.guides(deadline):
-            try:
-                wire = await _connected(guide, until)
+        told: Any = None
+        try:
+            while True:
+                guide, until = search.send(told)
                 try:
-                    told = await _carry_out(locate(topology.endpoint, guide), wire, until)
-                finally:
-                    wire.discard()
-                topology.learn(guide, told)
-            except StoreUnavailable as error:
-                failed.append(str(error))
-            else:
-                return
-        raise topology.unfound(failed)
+                    wire = await _connected(guide, until)
+                    try:
+                        told = await _carry_out(
+                            locate(self._topology.endpoint, guide), wire, until
+                        )
+                    finally:
+                        wire.discard()
+                except StoreUnavailable as error:
+                    told = error
+        except StopIteration as done:
+            return done.value
 
 
 async def _connected(endpoint: Endpoint, deadline: float) -> Wire:
@@ -416,6 +381,10 @@ async def _carry_out(dialogue: Dialogue, wire: Wire, deadline: float) -> Any:
     try:
         request = next(dialogue)
         while True:
-            request = dialogue.send(await wire.ask(request, deadline))
+            reply = wire.ask(request, deadline)
+            if type(request) is Request:
+                await asyncio.sleep(0)  # it is sent
+                request.meanwhile()
+            request = dialogue.send(await reply)
     except StopIteration as done:
         return done.value

@@ -90,12 +90,8 @@ def prepare(directory: Path | str, now: float | None = None) -> str:
 
 def main(directories: list[str]) -> None:
     """Sign the given directories, or ``workflows`` and the example's."""
-    for directory in directories or [
-        "workflows",
-        "examples/payment-agent/workflows",
-        "examples/mcp/workflows",
-        "examples/chat-backend/workflows",
-    ]:
+    own = "workflows examples/payment-agent/workflows examples/mcp/workflows examples/chat-backend/workflows"
+    for directory in directories or own.split():
         print(f"{directory}: root {sign(directory)}")  # noqa: T201 - a command prints
 
 

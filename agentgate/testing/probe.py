@@ -67,14 +67,13 @@ class Probe:
     """One attack: its name, its request, and the statuses that refuse it.
 
     Attributes:
-        control: the genuine request, which must pass.
+        refused: 200 for the genuine request, which must pass.
         keyless: it passes at a gate whose workflow binds tokens to no key.
     """
 
     name: str
     sent: Sent
     refused: frozenset[int]
-    control: bool = False
     keyless: bool = False
 
 
@@ -92,8 +91,10 @@ class Verdict:
     def word(self) -> str:
         """refused, passed, or unclear: another answer than a refusal for this reason."""
         if self.holds:
-            return "refused" if 200 not in self.expected else "as expected"
-        return "PASSED" if 200 <= self.status < 400 and 200 not in self.expected else "unclear"
+            return "as expected" if 200 in self.expected else "refused"
+        if 200 <= self.status < 400 and 200 not in self.expected:
+            return "PASSED"
+        return "unclear"
 
 
 def carried_out(
@@ -109,7 +110,8 @@ def carried_out(
         # an endless body is cut off, perhaps before the answer arrives
         closed = status == 0 and probe.sent.chunked
         expected = tuple(sorted(probe.refused))
-        holds = closed or (200 <= status < 300 if probe.control else status in probe.refused)
+        passes = 200 in expected and 200 <= status < 300
+        holds = closed or passes or status in expected
         yield Verdict(probe.name, status, expected, holds, probe.keyless)
 
 
@@ -130,12 +132,12 @@ def _status(sent: Sent, http: httpx.Client) -> int:
     return answer.status_code
 
 
-def _row(name: str, sent: Sent, *refused: int) -> Probe:
-    return Probe(name, sent, frozenset(refused))
-
-
-def _rows(attacks: Mapping[str, Sent], *refused: int) -> list[Probe]:
-    return [_row(name, sent, *refused) for name, sent in attacks.items()]
+def _rows(attacks: Mapping[str, Sent]) -> Iterator[Probe]:
+    """Of ``400 403: name``; `keyless` in front of the statuses where it is."""
+    for row, sent in attacks.items():
+        told, _, name = row.partition(": ")
+        statuses = told.removeprefix("keyless ")
+        yield Probe(name, sent, frozenset(map(int, statuses.split())), statuses != told)
 
 
 # --- a tool server ----------------------------------------------------------------------------
@@ -181,134 +183,107 @@ def tool_attacks(genuine: GenuineRequest, *, spend: bool) -> list[Probe]:
     sent = genuine.sent()
     other = genuine.url.rpartition("/")[0] + "/probe"
     query = "&" if urlsplit(genuine.url).query else "?"
-    rows = [
-        _row("no token", sent.having(authorization=None, dpop=None), 401),
-        _row("no proof", sent.having(dpop=None), 401),
-        _row(
-            "sent as a bearer token",
-            sent.having(authorization=f"Bearer {genuine.token}", dpop=None),
-            401,
+    attacks = {
+        "401: no token": sent.having(authorization=None, dpop=None),
+        "401: no proof": sent.having(dpop=None),
+        "401: sent as a bearer token": sent.having(
+            authorization=f"Bearer {genuine.token}", dpop=None
         ),
-        _row(
-            "token in the query",
-            replace(sent, url=f"{genuine.url}{query}access_token={genuine.token}").having(
-                authorization=None
-            ),
-            400,
+        "400: token in the query": replace(
+            sent, url=f"{genuine.url}{query}access_token={genuine.token}"
+        ).having(authorization=None),
+        "400: two tokens": sent.also("Authorization", f"Bearer {genuine.token}"),
+        "400 401: two proofs": _twice(sent),
+        **_forgeries(genuine, sent),
+        "400 403: a parameter more": replace(sent, url=f"{genuine.url}{query}probe=1"),
+        "400 403: a parameter twice": replace(sent, url=f"{genuine.url}{query}probe=1&probe=2"),
+        "401 403 404 405: another method": replace(
+            genuine.sent(method="OPTIONS"), method="OPTIONS"
         ),
-        _row("two tokens", sent.also("Authorization", f"Bearer {genuine.token}"), 400),
-        _row("two proofs", sent.also("DPoP", dict(sent.headers)["DPoP"]), 400, 401),
-        *_rows(_forgeries(genuine, sent), 401),
-        _row("a parameter more", replace(sent, url=f"{genuine.url}{query}probe=1"), 400, 403),
-        _row(
-            "a parameter twice",
-            replace(sent, url=f"{genuine.url}{query}probe=1&probe=2"),
-            400,
-            403,
+        "401 403 404 405: HEAD": replace(
+            genuine.sent(method="HEAD"), method="HEAD", content=b""
         ),
-        _row(
-            "another method",
-            replace(genuine.sent(method="OPTIONS"), method="OPTIONS"),
-            401,
-            403,
-            404,
-            405,
-        ),
-        _row(
-            "HEAD",
-            replace(genuine.sent(method="HEAD"), method="HEAD", content=b""),
-            401,
-            403,
-            404,
-            405,
-        ),
-        _row("method in a header", sent.also("X-HTTP-Method-Override", "DELETE"), 400, 403),
-        _row("path in a header", sent.also("X-Original-URL", "/"), 400, 403),
-        *_oversized(sent, b" " * _HUGE + genuine.content),
-        *_bodies(genuine, sent),
-        _row("another path", replace(genuine.sent(url=other), url=other), 400, 403, 404),
-    ]
+        "400 403: method in a header": sent.also("X-HTTP-Method-Override", "DELETE"),
+        "400 403: path in a header": sent.also("X-Original-URL", "/"),
+        **_oversized(sent, b" " * _HUGE + genuine.content),
+        **_bodies(genuine, sent),
+        "400 403 404: another path": replace(genuine.sent(url=other), url=other),
+    }
     if spend:
-        rows += [
-            Probe("the request itself", sent, frozenset({200}), control=True),
-            _row("replayed", sent, 401),
-            _row("replayed with a fresh proof", genuine.sent(), 401),
-        ]
-    return rows
+        attacks |= {
+            "200: the request itself": sent,
+            "401: replayed": sent,
+            "401: replayed with a fresh proof": genuine.sent(),
+        }
+    return list(_rows(attacks))
 
 
 def _forgeries(genuine: GenuineRequest, sent: Sent) -> dict[str, Sent]:
     """The genuine request with a forged token, or with a proof of something else."""
-    tokens = forged(genuine.token)
     of_another = genuine.key.proof(genuine.method, genuine.url, "a.b.c", time.time())
     unsigned = _unsigned(dict(sent.headers)["DPoP"], PROOF_TYPE)
     return {
-        **{name: genuine.sent(token=token) for name, token in tokens.items()},
-        "proof of another key": genuine.sent(key=RunKey.generate()),
-        "proof for another method": genuine.sent(method="PATCH"),
-        "proof for another URL": genuine.sent(url=genuine.url.rstrip("/") + "/x"),
-        "proof of an hour ago": genuine.sent(now=time.time() - 3600),
-        "proof of another token": sent.having(dpop=of_another),
-        "proof with alg none": sent.having(dpop=unsigned),
+        **{
+            f"401: {name}": genuine.sent(token=token)
+            for name, token in forged(genuine.token).items()
+        },
+        "401: proof of another key": genuine.sent(key=RunKey.generate()),
+        "401: proof for another method": genuine.sent(method="PATCH"),
+        "401: proof for another URL": genuine.sent(url=genuine.url.rstrip("/") + "/x"),
+        "401: proof of an hour ago": genuine.sent(now=time.time() - 3600),
+        "401: proof of another token": sent.having(dpop=of_another),
+        "401: proof with alg none": sent.having(dpop=unsigned),
     }
 
 
-def _bodies(genuine: GenuineRequest, sent: Sent) -> list[Probe]:
+def _bodies(genuine: GenuineRequest, sent: Sent) -> dict[str, Sent]:
     value = orjson.loads(genuine.content) if genuine.content else {}
     if type(value) is not dict or not value:
-        return [
-            _row(
-                "a body where none belongs",
-                replace(sent.having(content_type=JSON), content=b'{"probe":1}'),
-                400,
-                403,
-            )
-        ]
+        body = replace(sent.having(content_type=JSON), content=b'{"probe":1}')
+        return {"400 403: a body where none belongs": body}
     name, first = next(iter(value.items()))
     twice = genuine.content.rstrip()[:-1] + b"," + orjson.dumps({name: first})[1:]
+    form = urlencode(value).encode()
 
     def carrying(body: Mapping[str, Any]) -> Sent:
         return replace(sent, content=orjson.dumps(body))
 
-    changed = {
-        f"argument {key} changed": carrying({**value, key: _changed(value[key])})
-        for key in value
-    }
-    less = {key: given for key, given in value.items() if key != name}
-    return [
-        *_rows(changed, 403),
-        _row("an argument less", carrying(less), 400, 403),
-        _row("a member more", carrying({**value, "probe": 1}), 400, 403),
-        _row("a member twice", replace(sent, content=twice), 400),
-        _row("no JSON", replace(sent, content=b"{"), 400),
-        _row("as text/plain", sent.having(content_type="text/plain"), 400, 415),
-        _row(
-            "as a form",
-            replace(sent.having(content_type=FORM), content=urlencode(value).encode()),
-            400,
-            415,
+    return {
+        **{
+            f"403: argument {key} changed": carrying({**value, key: _changed(given)})
+            for key, given in value.items()
+        },
+        "400 403: an argument less": carrying(
+            {key: given for key, given in value.items() if key != name}
         ),
-        _compressed(sent),
-    ]
+        "400 403: a member more": carrying({**value, "probe": 1}),
+        "400: a member twice": replace(sent, content=twice),
+        "400: no JSON": replace(sent, content=b"{"),
+        "400 415: as text/plain": sent.having(content_type="text/plain"),
+        "400 415: as a form": replace(sent.having(content_type=FORM), content=form),
+        **_compressed(sent),
+    }
 
 
-def _oversized(sent: Sent, huge: bytes) -> list[Probe]:
+def _oversized(sent: Sent, huge: bytes) -> dict[str, Sent]:
     """More than any server should read: a body, told or not, and headers."""
     headers = tuple((f"X-Probe-{n}", "1") for n in range(100))
-    return [
-        _row("a huge body", replace(sent, content=huge), 400, 413),
-        _row("a huge body without length", replace(sent, content=huge, chunked=True), 400, 413),
-        _row("a hundred headers", replace(sent, headers=(*sent.headers, *headers)), 400, 431),
-    ]
+    return {
+        "400 413: a huge body": replace(sent, content=huge),
+        "400 413: a huge body without length": replace(sent, content=huge, chunked=True),
+        "400 431: a hundred headers": replace(sent, headers=(*sent.headers, *headers)),
+    }
 
 
-def _compressed(sent: Sent) -> Probe:
-    return _row(
-        "compressed",
-        replace(sent.having(content_encoding="gzip"), content=gzip.compress(sent.content)),
-        400,
-        415,
-    )
+def _compressed(sent: Sent) -> dict[str, Sent]:
+    packed = gzip.compress(sent.content)
+    return {
+        "400 415: compressed": replace(sent.having(content_encoding="gzip"), content=packed)
+    }
+
+
+def _twice(sent: Sent) -> Sent:
+    return sent.also("DPoP", dict(sent.headers)["DPoP"])
 
 
 def _changed(value: Any) -> Any:
@@ -401,7 +376,9 @@ class TokenRequest:
         """The request with a fresh proof, or another `header`, and with parameters changed, or
         left out (None); or with another body.
         """
-        fields = {k: v for k, v in {**self.form, **changes}.items() if v is not None}
+        fields = {
+            name: value for name, value in {**self.form, **changes}.items() if value is not None
+        }
         headers = (("Content-Type", FORM), ("DPoP", header or self.proof()))
         content = (encoded or urlencode(fields)).encode()
         return Sent("POST", self.address + "/oauth2/token", headers, content)
@@ -420,22 +397,19 @@ def gate_attacks(
     """
     request = TokenRequest(address, form, proof)
     sent = request.sent()
-    rows = _by_anybody(request, sent)
+    attacks = _by_anybody(request, sent)
     if genuine:
-        rows += [*_changed_proofs(request, sent), *_rows(_changed_calls(request), 400)]
+        attacks |= _changed_proofs(request, sent) | _changed_calls(request)
     if genuine and spend:
-        rows += [
-            Probe("the exchange itself", sent, frozenset({200}), control=True),
-            _row(
-                "the same credential with another key",
-                request.sent(header=proof(key=RunKey.generate())),
-                400,
-            ),
-        ]
-    return rows
+        other = request.sent(header=proof(key=RunKey.generate()))
+        attacks |= {
+            "200: the exchange itself": sent,
+            "400: the same credential with another key": other,
+        }
+    return list(_rows(attacks))
 
 
-def _by_anybody(request: TokenRequest, sent: Sent) -> list[Probe]:
+def _by_anybody(request: TokenRequest, sent: Sent) -> dict[str, Sent]:
     """What is no form, or one that can be read in two ways; who asks as somebody else, or as
     nobody.
     """
@@ -445,29 +419,26 @@ def _by_anybody(request: TokenRequest, sent: Sent) -> list[Probe]:
     grant_twice = f"{whole}&grant_type={form['grant_type']}"
     as_json = replace(sent.having(content_type=JSON), content=orjson.dumps(dict(form)))
     assertion = _assertion(form["client_id"], request.address)
-    strangers = {
-        "an unknown client": request.sent(client_id="probe"),
-        "no client": request.sent(client_id=None),
-        "another grant": request.sent(grant_type="client_credentials"),
-        "no subject": request.sent(subject_token=None),
-        "an assertion that nobody signed": request.sent(**assertion),
+    return {
+        "400 401: nothing": replace(sent, content=b""),
+        "400 404 405: GET": Sent("GET", in_query, ()),
+        "400 401: parameters in the query": replace(sent, url=in_query, content=b""),
+        "400: a parameter twice": request.sent(encoded=grant_twice),
+        "400: the subject twice": request.sent(encoded=f"{whole}&subject_token=x"),
+        "400 415: as JSON": as_json,
+        **_compressed(sent),
+        **_oversized(sent, sent.content + b"&x=" + b"x" * _HUGE),
+        "400 401: an unknown client": request.sent(client_id="probe"),
+        "400 401: no client": request.sent(client_id=None),
+        "400 401: another grant": request.sent(grant_type="client_credentials"),
+        "400 401: no subject": request.sent(subject_token=None),
+        "400 401: an assertion that nobody signed": request.sent(**assertion),
         **{
-            f"subject: {name}": request.sent(subject_token=token)
+            f"400 401: subject: {name}": request.sent(subject_token=token)
             for name, token in forged(form["subject_token"]).items()
         },
+        **_without_client(request.address),
     }
-    return [
-        _row("nothing", replace(sent, content=b""), 400, 401),
-        _row("GET", Sent("GET", in_query, ()), 400, 404, 405),
-        _row("parameters in the query", replace(sent, url=in_query, content=b""), 400, 401),
-        _row("a parameter twice", request.sent(encoded=grant_twice), 400),
-        _row("the subject twice", request.sent(encoded=f"{whole}&subject_token=x"), 400),
-        _row("as JSON", as_json, 400, 415),
-        _compressed(sent),
-        *_oversized(sent, sent.content + b"&x=" + b"x" * _HUGE),
-        *_rows(strangers, 400, 401),
-        *_rows(_without_client(request.address), 400, 401, 403, 404, 405, 415),
-    ]
 
 
 def _without_client(address: str) -> dict[str, Sent]:
@@ -479,28 +450,26 @@ def _without_client(address: str) -> dict[str, Sent]:
         "/events": JSON,
     }
     return {
-        f"{path} without a client": Sent(
+        f"400 401 403 404 405 415: {path} without a client": Sent(
             "POST", address + path, (("Content-Type", kind),), b"{}"
         )
         for path, kind in kinds.items()
     }
 
 
-def _changed_proofs(request: TokenRequest, sent: Sent) -> list[Probe]:
+def _changed_proofs(request: TokenRequest, sent: Sent) -> dict[str, Sent]:
     """The genuine form without a proof, or with one of something else."""
     proof = request.proof
-    others = {
-        "proof for another URL": proof(url="https://probe.example/oauth2/token"),
-        "proof for another method": proof(method="GET"),
-        "proof of an hour ago": proof(now=time.time() - 3600),
-        "proof with alg none": _unsigned(proof(), PROOF_TYPE),
-        "proof with a nonce of its own": proof(nonce="1.probe"),
+    elsewhere = proof(url="https://probe.example/oauth2/token")
+    return {
+        "keyless 400: no proof": sent.having(dpop=None),
+        "400: proof for another URL": request.sent(header=elsewhere),
+        "400: proof for another method": request.sent(header=proof(method="GET")),
+        "400: proof of an hour ago": request.sent(header=proof(now=time.time() - 3600)),
+        "400: proof with alg none": request.sent(header=_unsigned(proof(), PROOF_TYPE)),
+        "400: proof with a nonce of its own": request.sent(header=proof(nonce="1.probe")),
+        "400: two proofs": _twice(sent),
     }
-    return [
-        replace(_row("no proof", sent.having(dpop=None), 400), keyless=True),
-        *_rows({name: request.sent(header=other) for name, other in others.items()}, 400),
-        _row("two proofs", sent.also("DPoP", dict(sent.headers)["DPoP"]), 400),
-    ]
 
 
 def _changed_calls(request: TokenRequest) -> dict[str, Sent]:
@@ -512,17 +481,17 @@ def _changed_calls(request: TokenRequest) -> dict[str, Sent]:
         return request.sent(authorization_details=orjson.dumps(calls).decode())
 
     return {
-        "two calls": asking(detail, detail),
-        "a member twice": request.sent(
+        "400: two calls": asking(detail, detail),
+        "400: a member twice": request.sent(
             authorization_details='[{"identifier":"probe",' + details.lstrip(" [{")
         ),
-        "an unknown member": asking({**detail, "probe": 1}),
-        "an unknown tool": asking({**detail, "identifier": "probe"}),
-        "another workflow": asking({**detail, "workflow": {"id": "probe"}}),
-        "another tenant": asking({**detail, "tenant": "probe"}),
-        "a run of somebody else": asking({**detail, "run": "run_probe"}),
-        "a broader scope": request.sent(scope="probe:everything"),
-        "another target": request.sent(resource="https://probe.example"),
+        "400: an unknown member": asking({**detail, "probe": 1}),
+        "400: an unknown tool": asking({**detail, "identifier": "probe"}),
+        "400: another workflow": asking({**detail, "workflow": {"id": "probe"}}),
+        "400: another tenant": asking({**detail, "tenant": "probe"}),
+        "400: a run of somebody else": asking({**detail, "run": "run_probe"}),
+        "400: a broader scope": request.sent(scope="probe:everything"),
+        "400: another target": request.sent(resource="https://probe.example"),
     }
 
 

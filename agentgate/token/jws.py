@@ -117,14 +117,9 @@ def split(text: str, maximum: int = MAX_TOKEN) -> Split:
         ) from None
 
 
-def encode(header: bytes, payload: bytes) -> bytes:
-    """The bytes to be signed: encoded `header` segment, dot, encoded payload."""
-    return header + b"." + b64url(payload)
-
-
 def compact(header: bytes, payload: bytes, sign: Callable[[bytes], bytes]) -> str:
-    """The compact JWS of an encoded `header` segment and a payload."""
-    signed = encode(header, payload)
+    """The compact JWS of an encoded `header` segment and an encoded `payload`."""
+    signed = header + b"." + payload
     return (signed + b"." + b64url(sign(signed))).decode()
 
 

@@ -19,7 +19,7 @@ import orjson
 
 from agentgate.errors import CanonicalError, KeyRefused
 from agentgate.token.dpop import token_hash
-from agentgate.token.jws import compact
+from agentgate.token.jws import b64url, compact
 from agentgate.token.signing import RunKey, SigningKey
 
 DETAIL_TYPE = "https://agentgate.dev/rar/tool-call/v1"
@@ -277,9 +277,11 @@ def payload(claims: MintClaims) -> bytes:
         raise CanonicalError("claims", str(error), "JSON with valid Unicode text") from None
 
 
-def mint(signer: SigningKey, claims: MintClaims, run_key: RunKey | None = None) -> CallToken:
-    """Sign one call token with the gate's current key. The caller has decided, reserved and
-    recorded the call before.
+def draft_token(
+    claims: MintClaims, run_key: RunKey | None = None
+) -> Callable[[SigningKey], CallToken]:
+    """One call token, up to its signature: the returned function makes that with the gate's
+    current key, once the call is decided, reserved and on record.
 
     `run_key` is the key in `cnf_jkt`, if this process presents the token.
 
@@ -294,8 +296,9 @@ def mint(signer: SigningKey, claims: MintClaims, run_key: RunKey | None = None) 
         )
     if claims.cnf_jkt is not None and claims.cnf_x5t is not None:
         raise KeyRefused("call token: got a key and a certificate, expected one of them")
-    return CallToken(
-        _sealed(compact(signer.header, payload(claims), signer.sign)), claims, run_key
+    encoded = b64url(payload(claims))
+    return lambda signer: CallToken(
+        _sealed(compact(signer.header, encoded, signer.sign)), claims, run_key
     )
 
 
@@ -340,6 +343,11 @@ def call_digest(
     except orjson.JSONEncodeError as error:
         raise CanonicalError("call", str(error), "valid Unicode text") from None
     return hashlib.sha256(text).hexdigest()
+
+
+def txn(made: str) -> str:
+    """The id of the call with this digest, stable across a step-up."""
+    return "txn_" + made[:32]
 
 
 def binding(

@@ -1,7 +1,7 @@
 """Paths into a tool's result: the segments of a fact's path other than keys, and the marks that
 rows may carry.
 
-The redeeming side reads facts by these paths (`agentgate.redemption.facts`); loading and the
+The redeeming side reads facts by these paths (`agentgate.redemption.outcome`); loading and the
 decision only know the segments' names.
 """
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from agentgate.errors import Failure as Failure  # noqa: PLC0414 - it belongs to what this module says
+from agentgate.errors import Failures as Failures  # noqa: PLC0414 - as `Failure`
 from agentgate.errors import Refused
 
 
@@ -161,7 +162,7 @@ def place(file: str, line: int) -> str:
     return f"{file}:{line}" if line else ""
 
 
-def misformed(failures: tuple[Failure, ...]) -> list[str]:
+def misformed(failures: Failures) -> list[str]:
     """The fields that a call lacks or has in another form, where nothing else is wrong with
     it.
     """
@@ -179,7 +180,7 @@ _WITHOUT_VALUE = frozenset(
 )
 
 
-def told(failures: Iterable[Failure]) -> tuple[Failure, ...]:
+def told(failures: Iterable[Failure]) -> Failures:
     """Failures as audit record and log hold them: without any value of the call and without
     names that the model made up.
 
@@ -236,7 +237,7 @@ class AnswerRefused(Refused):
         failures: every condition that did not hold.
     """
 
-    def __init__(self, code: AnswerCode, failures: tuple[Failure, ...]) -> None:
+    def __init__(self, code: AnswerCode, failures: Failures) -> None:
         self.code = code
         self._carry(*failures)
 
@@ -252,6 +253,6 @@ class RunRefused(Refused):
         run: id of the run that its record names; empty: there is none.
     """
 
-    def __init__(self, failures: tuple[Failure, ...], run: str = "") -> None:
+    def __init__(self, failures: Failures, run: str = "") -> None:
         self.run = run
         self._carry(*failures)

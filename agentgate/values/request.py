@@ -3,23 +3,189 @@ them trusted.
 
 Identity is `proven` or `in_process`. A `User` or `Agent` that a host builds is always
 `in_process`; only `agentgate.identity.proven` builds proven ones, from a verified credential.
+Of a turn's parts the host says which the user typed, and which came from elsewhere.
+
+Names of people, agents, groups and tenants are accepted exactly as given or refused, never
+repaired, so that no two names differ only in what nobody sees: composed Unicode (NFC), no
+control, format or other invisible character, no white space around it. Where equality grants
+something (a group, a tenant, the user's own id as an origin), names are compared as they are:
+whoever may create the group "Leads" is no member of "leads". Where equality refuses something
+(nobody answers for their own call, each approver counts once), people and agents are compared
+by `person`, which ignores what directories ignore: both directions fail closed. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Literal, final
+from typing import Any, Literal, NamedTuple, final
 
-from agentgate.errors import CanonicalError, IdentityRefused
+from agentgate.errors import CanonicalError, ConfigError, IdentityRefused
 from agentgate.values.canonical import canonical, digest, parse
-from agentgate.values.identities import checked_name, name_of, person
-from agentgate.values.once import once
-from agentgate.values.turns import split_turns
-from agentgate.values.value_class import value_class
+from agentgate.values.entities import normal
+from agentgate.values.value_class import set_derived, value_class
+from agentgate.values.visible import UNSEEN
 
+# before each part of a stored turn whose parts are declared
+# --- turns ------------------------------------------------------------------------------------
+OWN = "\x01"
+PASTED = "\x02"
+DOUBT = "\x03"  # before words among the stored turns that may be the user's
+SAID = "\x04"  # before and behind what the agent had said, which a stored turn answers
+MAX_AGENT_SAID = 1000  # characters that are kept of it, the last ones
+_UNKEPT = re.compile("[\x00-\x04\ud800-\udfff]")
+
+
+@value_class
+class Own:
+    """A part of a turn that the user typed: its lines are the user's own, whatever they look
+    like; quotation marks in it still quote.
+    """
+
+    text: str
+
+
+@value_class
+class Pasted:
+    """A part of a turn that comes from elsewhere (a pasted text, an attachment): it says
+    nothing and names nothing.
+    """
+
+    text: str
+
+
+Spoken = str | Iterable[Own | Pasted]
+
+
+def turn_text(spoken: object) -> str:
+    """A turn as it is stored and read.
+
+    Args:
+        spoken: a text, or its parts in order.
+
+    Raises:
+        ConfigError: neither a text nor parts, or a text with a character that separates parts.
+    """
+    parts = (
+        (spoken,)
+        if isinstance(spoken, str)
+        else tuple(spoken)
+        if isinstance(spoken, (list, tuple))
+        else ()
+    )
+    if not parts or not (
+        parts == (spoken,) or all(isinstance(part, (Own, Pasted)) for part in parts)
+    ):
+        raise ConfigError(
+            "prompt", type(spoken).__name__, "a text, or a list of Own(...) and Pasted(...)"
+        )
+    texts = [part if isinstance(part, str) else part.text for part in parts]
+    if not all(
+        isinstance(text, str) and {OWN, PASTED, DOUBT, SAID}.isdisjoint(text) for text in texts
+    ):
+        raise ConfigError(
+            "prompt",
+            "a part that is no text, or holds U+0001 to U+0004",
+            "texts without these characters",
+        )
+    marks = [
+        "" if isinstance(part, str) else OWN if isinstance(part, Own) else PASTED
+        for part in parts
+    ]
+    return "".join([mark + text for mark, text in zip(marks, texts, strict=True)])
+
+
+def answering(agent_said: object, turn: str) -> str:
+    """A turn as it is stored, with what the agent had said before it: text of a model, which is
+    shown to people and read by nothing.
+
+    Raises:
+        ConfigError: no text.
+    """
+    if not isinstance(agent_said, str):
+        raise ConfigError("agent_said", type(agent_said).__name__, "a text")
+    kept = _UNKEPT.sub("", agent_said).strip()[-MAX_AGENT_SAID:]
+    return f"{SAID}{kept}{SAID}{turn}" if kept else turn
+
+
+class StoredTurns(NamedTuple):
+    """Stored turns: the user's own; the words that may be theirs, each with the number of turns
+    before it; what the last turn answers.
+    """
+
+    turns: tuple[str, ...]
+    doubts: tuple[tuple[int, str], ...]
+    agent_said: str
+
+
+def split_turns(stored: tuple[str, ...]) -> StoredTurns:
+    """Stored turns by whose they are."""
+    turns: list[str] = []
+    doubts = []
+    agent_said = ""
+    for text in stored:
+        if text.startswith(DOUBT):
+            doubts.append((len(turns), text[1:]))
+        else:
+            before, _, own = (
+                text[1:].partition(SAID) if text.startswith(SAID) else ("", "", text)
+            )
+            agent_said = before
+            turns.append(own)
+    return StoredTurns(tuple(turns), tuple(doubts), agent_said)
+
+
+# --- names ------------------------------------------------------------------------------------
+MAX_NAME = 512  # characters, as in a revocation
+FORM = f"1 to {MAX_NAME} visible characters in composed form (NFC), with no white space at either end"
+
+
+def is_name(value: object) -> bool:
+    """Whether a value is a name in the accepted form."""
+    if type(value) is not str or not 0 < len(value) <= MAX_NAME or value != value.strip():
+        return False
+    return (
+        normal("text", value) is not None
+        and not set("\n\t") & set(value)
+        and UNSEEN.search(value) is None
+    )
+
+
+def checked_name(field: str, value: object) -> None:
+    """Raise IdentityRefused for what is no name in the accepted form."""
+    if not is_name(value):
+        raise IdentityRefused(field, value, FORM)
+
+
+def author(name: str) -> str:
+    """What tells one author of a change from another: `person`, without the ``+tag`` of an
+    address (RFC 5233).
+    """
+    local, at, host = person(name).rpartition("@")
+    return f"{local.partition('+')[0] or local}{at}{host}"
+
+
+def person(name: str) -> str:
+    """What tells one person or agent from another: the id without case, compatibility forms and
+    the sign of a user name.
+    """
+    return unicodedata.normalize(
+        "NFKC", unicodedata.normalize("NFKC", name).casefold()
+    ).removeprefix("@")
+
+
+def name_of(name: str, issuer: str) -> str:
+    """What tells a name from the same one of another issuer; without an issuer the name
+    itself.
+    """
+    return f"{name}\n{issuer}" if issuer else name
+
+
+# --- who, in which run, which call ------------------------------------------------------------
 Identity = Literal["in_process", "proven"]
 Presence = Literal["present", "unclear", "absent"]
 Status = Literal["minted", "redeemed", "done", "failed", "unknown"]
@@ -28,7 +194,7 @@ Status = Literal["minted", "redeemed", "done", "failed", "unknown"]
 @value_class
 class User:
     """The person for whom the agent works. Raises IdentityRefused for a name that
-    `agentgate.values.identities` does not accept.
+    `agentgate.values.request` does not accept.
 
     Attributes:
         id: subject identifier, unique within the tenant.
@@ -220,6 +386,10 @@ class Derived:
     unread: bool = field(default=False, repr=False)
 
 
+# begins the id of a conversation that is a thread of a framework's, which no host named
+THREAD = "agentgate-thread:"
+
+
 @value_class
 class Header:
     """The frozen part of a run.
@@ -230,12 +400,15 @@ class Header:
             process, or nobody.
         host, client: over HTTP, the client that opened the run, and the only one that may call
             in it; empty: this process, or nobody.
-        conversation: the host's own id for it; empty: the run belongs to none.
+        conversation: the host's own id for it, or that of a framework's thread (`THREAD`);
+            empty: the run belongs to none.
         succession: how many runs of the conversation came before.
         earlier: of each stored turn that comes from these, the day on which it was said.
         said_no: in an earlier run of the conversation the user said no to anything, or may have.
         held_until: POSIX seconds up to which a call that was held may run though the run is
             over; 0: nobody came back for one.
+        ends: POSIX seconds from which nothing is minted: the end of the run, or of the first
+            credential before that.
         memo: what was found of the other fields, which never change; empty in every new header.
     """
 
@@ -258,19 +431,18 @@ class Header:
     earlier: tuple[str, ...] = ()
     said_no: bool = False
     held_until: float = 0.0
+    ends: float = field(init=False, compare=False, repr=False)
     memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
+    def __post_init__(self) -> None:
+        end = max(self.expires_at, self.held_until)
+        limits = filter(None, (end, self.user_until, self.agent_until))
+        set_derived(self, ends=min(limits, default=0.0))
+
     @property
-    @once
-    def ends(self) -> float:
-        """POSIX seconds from which nothing is minted: the end of the run, or of the first
-        credential before that.
-        """
-        return min(
-            filter(
-                None, (max(self.expires_at, self.held_until), self.user_until, self.agent_until)
-            )
-        )
+    def named_by_host(self) -> str:
+        """The conversation, where the host gave its id."""
+        return "" if self.conversation.startswith(THREAD) else self.conversation
 
     def name_turn(self, turns: int) -> int | str:
         """What tells a turn, by the number of those up to it, from those of earlier runs of the
@@ -335,8 +507,8 @@ class RunState:
         prompt: typed entities of the turns (`agentgate.values.entities.Prompt`).
         revision: opaque; the mint script refuses when the store's differs.
         denials_spent: it was closed by its last denial.
-        acts, owned: who mints acts in it, and whether servers' records have keys of their own
-            (`agentgate.stores.ops.RunRecord`).
+        acts, owned, full: who mints acts in it, whether servers' records have keys of their
+            own, and whether it has no room (`agentgate.stores.ops.RunRecord`).
         doubts: words that may be the user's, each with the number of turns before it; empty
             words: they could not be read.
         agent_said: what the newest turn answers, as the host says; it is shown to people, and
@@ -362,6 +534,7 @@ class RunState:
     denials_spent: bool = False
     acts: str = "nobody"
     owned: bool = True
+    full: bool = False
     doubts: tuple[tuple[int, str], ...] = ()
     agent_said: str = ""
     tried: frozenset[str] = frozenset()

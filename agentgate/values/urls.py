@@ -1,8 +1,11 @@
 """Where secrets may be sent: over TLS, or without leaving this machine. Pure."""
 
+from typing import Any
 
-def is_secure(scheme: str, host: str | None) -> bool:
-    """Whether a URL of this scheme and host is https, or http to loopback."""
-    return bool(host) and (
-        scheme == "https" or (scheme == "http" and host in {"127.0.0.1", "localhost", "::1"})
+
+def is_secure(url: Any) -> bool:
+    """Whether a URL (its parts, as of `urllib.parse.urlsplit`) is https, or http to loopback."""
+    return bool(url.hostname) and (
+        url.scheme == "https"
+        or (url.scheme == "http" and url.hostname in {"127.0.0.1", "localhost", "::1"})
     )

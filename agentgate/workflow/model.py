@@ -4,27 +4,213 @@ shared by every call.
 Rules: everything is ANDed, nothing is negated, an empty tuple grants nothing. Every value has
 the `line` of its rule, so that a refusal names ``file:line``. These values have no clock and no
 I/O, and only the loader builds them.
+
+Arguments inside arguments: ``attachments[].file_id`` is one value for each element of the list
+`attachments`. A rule names a leaf; every leaf of a structure has a rule, or the call is refused
+like one with any unknown argument. The leaves of a list share one name, in their order, and
+under a rule that is not optional every element has one. A key that looks like a path is no
+path. A null under a `nullable` rule counts as left out, as does one in place of a structure
+whose rules are all `nullable`.
+
+Pages: the most rows that one call of a read returns (`page_size`), and how many elements its
+list really had. A page's size selects rows only where the page is full. The list is counted
+when the result is read, including elements that make no row; the count is kept in the last row
+under `PAGE`. Without a count, or if the size in the call is no whole number, the size counts as
+a choice of rows. Pure.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field
 from datetime import date
 from math import inf
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
+from agentgate.values.paths import EACH, NUMBERS, PAGE
 from agentgate.values.times import duration
 from agentgate.values.value_class import set_derived, value_class
-from agentgate.workflow.clauses.agent import AgentRule
+from agentgate.workflow.clauses.clause import NOBODY, Distinct, Loosening
 from agentgate.workflow.clauses.conditions import Conditions
-from agentgate.workflow.clauses.hops import ViaRule
-from agentgate.workflow.clauses.sequence import Sequence
-from agentgate.workflow.clauses.user import UserRule
-from agentgate.workflow.nested import Structures, list_of, structures
+from agentgate.workflow.clauses.who import AgentRule, UserRule, ViaRule
 from agentgate.workflow.rule import Fact, Rule, Sources, WhenOpen
 
+# --- arguments inside arguments ---------------------------------------------------------------
+MAX_DEPTH = 16
+MAX_STEP = 64  # characters of a step of a rule's name
+
+
+class Structures(NamedTuple):
+    """The arguments of a tool that are structures, worked out when the workflow is loaded.
+
+    Attributes:
+        roots: names of these arguments.
+        nullable: those of them whose rules are all `nullable`.
+        lists: every list that a rule's name walks, by its path: ``attachments[]``.
+    """
+
+    roots: frozenset[str] = frozenset()
+    nullable: frozenset[str] = frozenset()
+    lists: frozenset[str] = frozenset()
+
+
+class Structured(Protocol):
+    """What this module reads of a tool."""
+
+    @property
+    def args(self) -> Mapping[str, Rule]:
+        """The rules, by name."""
+
+    @property
+    def structures(self) -> Structures:
+        """`structures` of these rules."""
+
+
+_NO_STRUCTURES = Structures()
+
+
+def root(name: str) -> str:
+    """The argument that a rule's name is in: ``attachments`` for ``attachments[].file_id``."""
+    return name.partition(".")[0].removesuffix(EACH)
+
+
+def structures(rules: Mapping[str, Rule]) -> Structures:
+    """Which arguments are structures, by the names of the rules."""
+    roots = frozenset(root(name) for name in rules if "." in name)
+    if not roots:
+        return _NO_STRUCTURES
+    required = {root(name) for name, rule in rules.items() if "." in name and not rule.nullable}
+    lists = {
+        name[: at + len(EACH)]
+        for name in rules
+        for at in range(len(name))
+        if name.startswith(EACH, at)
+    }
+    return Structures(roots, roots - required, frozenset(lists))
+
+
+def flat(tool: Structured, args: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arguments by the names of their rules: unchanged where the tool has no structures.
+
+    What has no rule gets a name that no rule can have. An empty list where a list may be names
+    nothing; a null that counts as left out is dropped.
+    """
+    roots, nullable, lists = tool.structures
+    if not roots:
+        return (
+            args
+            if None not in args.values()
+            else {n: v for n, v in args.items() if not (v is None and _nullable(tool, n))}
+        )
+    leaves = {}
+    counted = dict.fromkeys(lists, 0)
+    for name, value in args.items():
+        if name not in roots:
+            leaves[_plain(name)] = value
+        elif value is not None or name not in nullable:
+            _leaves(name, value, leaves, counted, 0)
+    for name, rule in tool.args.items():
+        if (
+            not rule.optional
+            and name in leaves
+            and EACH in name
+            and len(leaves[name]) != counted.get(list_of(name))
+        ):
+            del leaves[name]  # an element lacks it
+        elif rule.nullable and name in leaves:
+            if EACH in name:
+                leaves[name] = [one for one in leaves[name] if one is not None] or None
+            if leaves[name] is None:
+                del leaves[name]
+    return leaves
+
+
+def emptied(name: str, args: Mapping[str, Any]) -> bool:
+    """Whether the call sends an empty list where a rule's leaves would be, which may mean "none
+    of them".
+    """
+    level: list[Any] = [args]
+    for step in name.split(".") if "." in name else ():
+        level = _under(step, level)
+        for _ in range(step.count(EACH)):
+            lists = [value for value in level if type(value) is list]
+            level = [inner for each in lists for inner in each]
+            if lists and not level:
+                return True
+    return False
+
+
+def list_of(name: str) -> str:
+    """The list whose elements hold the leaf of this name: ``payments[]`` for ``payments[].to``;
+    for a whole argument its own name.
+    """
+    return name[: name.rindex(EACH) + len(EACH)] if EACH in name else name
+
+
+def elements(
+    path: str, leaves: Iterable[str], args: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Each element of a list in a call's arguments: its leaves by the names of their rules,
+    without those it does not send.
+
+    Args:
+        path: the list, as `list_of` names it.
+        leaves: names of rules whose list it is.
+        args: the arguments as sent.
+    """
+    level: list[Any] = [args]
+    for step in path.split("."):
+        level = _under(step, level)
+        for _ in range(step.count(EACH)):
+            level = [inner for value in level if type(value) is list for inner in value]
+    steps = {name: name[len(path) + 1 :].split(".") for name in leaves}
+    for element in level:
+        found = {}
+        for name, keys in steps.items():
+            inside = [element]
+            for key in keys:
+                inside = _under(key, inside)
+            if inside and inside[0] is not None:
+                found[name] = inside[0]
+        yield found
+
+
+def _under(step: str, level: list[Any]) -> list[Any]:
+    """What the objects among these values hold under the key of a step."""
+    key = step.partition(EACH)[0]
+    return [outer[key] for outer in level if type(outer) is dict and key in outer]
+
+
+def _nullable(tool: Structured, name: str) -> bool:
+    rule = tool.args.get(name)
+    return rule is not None and rule.nullable
+
+
+def _leaves(
+    path: str, value: Any, leaves: dict[str, Any], counted: dict[str, int], depth: int
+) -> None:
+    if type(value) is dict and value and depth < MAX_DEPTH:
+        for key, inner in value.items():
+            _leaves(f"{path}.{_plain(key)}", inner, leaves, counted, depth + 1)
+    elif type(value) is list and (value or path + EACH in counted) and depth < MAX_DEPTH:
+        counted[path + EACH] = counted.get(path + EACH, 0) + len(value)
+        for inner in value:
+            _leaves(path + EACH, inner, leaves, counted, depth + 1)
+    elif EACH in path:
+        leaves.setdefault(path, []).append(value)
+    else:
+        leaves[path] = value
+
+
+def _plain(key: str) -> str:
+    """A key as one step of a path; a longer one, or one that looks like several steps, is
+    quoted (and cut), as no rule's name is.
+    """
+    return repr(key[:MAX_STEP]) if len(key) > MAX_STEP or "." in key or "[" in key else key
+
+
+# --- the definition ---------------------------------------------------------------------------
 Effect = Literal["read", "write", "egress", "destructive"]
 Redeem = Literal["wrapper", "server"]
 
@@ -36,6 +222,72 @@ ANY = "any"  # `needs: any`, `limits.count: any`
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")  # in a tool's title
 NONE = "none"  # the reserved intent of a machine workflow
 NAMED = "<named>"  # among an intent's `objects`
+
+
+@value_class
+class Sequence:
+    """`before` may be minted only after `require` was redeemed in this run.
+
+    Attributes:
+        within: at most so many seconds ago; None: ever.
+    """
+
+    line: int
+    before: str
+    require: str
+    within: int | None
+
+    def allows(self, age: int | None) -> bool:
+        """Whether it passes where `require` was redeemed so many seconds ago; None: never."""
+        return age is not None and (self.within is None or age <= self.within)
+
+    @property
+    def expected(self) -> str:
+        """What would pass, for a person."""
+        window = "" if self.within is None else f", at most {self.within} s ago"
+        return f"{self.require} before {self.before}{window}"
+
+    @property
+    def remedy(self) -> str:
+        """What would make it pass."""
+        window = "" if self.within is None else f", at most {self.within} s before"
+        return f"{self.require} redeemed first{window}"
+
+    @property
+    def words(self) -> str:
+        """Its value as text."""
+        window = "" if self.within is None else f" within {duration(self.within)}"
+        return f"after {self.require}{window}"
+
+    @staticmethod
+    def distinct(orders: list[Sequence]) -> Iterable[Distinct]:
+        """The ages that these tell apart, all of which require the same tool."""
+        required = orders[0].require
+        for age in sorted(
+            {0, *[order.within + 1 for order in orders if order.within is not None]}
+        ):
+            yield Distinct(
+                age, {f"ago.{required}": f"{age}s"}, f"{required}: {duration(age)} ago"
+            )
+        yield Distinct(None, {f"earlier.{required}": None}, f"{required}: {NOBODY}")
+
+    def loosened(self) -> Iterator[Loosening]:
+        """The smallest loosenings: a second more, or without it."""
+        if self.within is not None:
+            longer = self.within + 1
+            yield Loosening(
+                f"{self.within}s -> {longer}s",
+                f"{self.require} too long ago",
+                {"within": longer},
+                "within",
+            )
+        yield Loosening(
+            f"{self.require} dropped",
+            f"{self.before} before {self.require}",
+            {},
+            "require",
+            ("Sequence", "require"),
+        )
 
 
 @value_class
@@ -162,6 +414,8 @@ class Tool:
             aside.
         asking: arguments that need an intent of their own.
         grounded: arguments in which every email, URL, IBAN and phone number needs an origin.
+        result_paths: what is read from its results: its facts and, with a `page_size`, the
+            length of their list.
         by_when: a step-up rule says which open question it is for; then no rule asks whose
             `when` does not hold.
     """
@@ -189,6 +443,7 @@ class Tool:
     )
     asking: tuple[str, ...] = field(default=(), init=False, compare=False, repr=False)
     grounded: tuple[str, ...] = field(default=(), init=False, compare=False, repr=False)
+    result_paths: Mapping[str, tuple[str, ...]] = field(init=False, compare=False, repr=False)
     by_when: bool = field(default=False, init=False, compare=False, repr=False)
 
     @property
@@ -239,8 +494,14 @@ class Tool:
             dependencies.append(
                 Dependency(tool, origins, bounded, within, tied=len(lists) > len(set(lists)))
             )
+        paths = {name: fact.path for name, fact in self.facts.items()}
+        if any(rule.page_size for rule in self.args.values()):
+            listed = counted(paths.values())
+            if listed is not None:
+                paths[PAGE] = listed
         set_derived(
             self,
+            result_paths=paths,
             structures=structures(self.args),
             dependencies=tuple(dependencies),
             asking=tuple([name for name, rule in self.args.items() if rule.needs]),
@@ -352,3 +613,39 @@ class Workflow:
     tenants_line: int = 0
     expires_line: int = 0
     in_doubt: tuple[Doubt, ...] = ()
+
+
+# --- pages ------------------------------------------------------------------------------------
+# names that tools give to the most rows of one call, in lower case, without `_` and `-`
+_NAMES = frozenset(
+    "n k limit top topk first take count max maxresults maxitems maxcount maxrows numresults "
+    "pagesize perpage pagelimit rowlimit".split()
+)
+
+
+def is_size(rule: Rule) -> bool:
+    """Whether an argument's name and type say that it is a page's size."""
+    return rule.type == "integer" and rule.max_items is None and sized(rule.name)
+
+
+def sized(name: str) -> bool:
+    """Whether a name says that it is a page's size."""
+    return re.sub("[_-]", "", name).lower() in _NAMES
+
+
+def counted(paths: Iterable[tuple[str, ...]]) -> tuple[str, ...] | None:
+    """The list whose elements are the rows, by the paths of a tool's facts; None: no list, or a
+    row may be less or more than an element.
+    """
+    lists = {path[: len(path) - path[::-1].index(EACH) - 1] for path in paths if EACH in path}
+    return (
+        next(iter(lists))
+        if len(lists) == 1 and not any({EACH, NUMBERS} & set(each) for each in lists)
+        else None
+    )
+
+
+def short(rows: tuple[Mapping[str, Any], ...], size: Any) -> bool:
+    """Whether a call returned fewer elements than its size, so that the size left none out."""
+    count = rows[-1].get(PAGE) if rows else None
+    return type(count) is int and type(size) is int and 0 <= count < size

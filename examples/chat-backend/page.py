@@ -11,7 +11,7 @@ import jinja2
 from fastapi.responses import HTMLResponse
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
-from agentgate.decision.question import moment, rows_of
+from agentgate.decision.hold import moment, rows_of
 
 PAGE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
     Path(__file__).with_name("page.html").read_text("utf-8")

@@ -8,8 +8,7 @@ import time
 from tool import tool_server
 
 from agentgate.integrations.mcp import GatedMCPServer, ProtectedTools, redeemed_call
-from agentgate.redemption.credential import UpstreamCredential
-from agentgate.redemption.upstream import Redemption
+from agentgate.redemption.credential import Redemption, UpstreamCredential
 from agentgate.service.process import log_to_stderr
 
 SESSIONS: set[str] = set()

@@ -115,11 +115,11 @@ def langchain(scale: Scale) -> Measuring:
 def perform(scale: Scale) -> Measuring:
     """`Run.perform` and its end against one EVALSHA and two SET; in a run that goes on, as its handle knows it."""
     with _desk("", durable=False) as (gate, _, store), redis.Redis.from_url(store) as client:
-        runs, count = [_open(gate)], iter(range(10**9))
+        runs, count, performed = [_open(gate)], iter(range(10**9)), iter(range(10**9))
         sha = client.script_load("return redis.call('SET', KEYS[1], ARGV[1], 'PX', 60000)")
 
         def measured() -> None:
-            number = next(count)
+            number = next(performed)
             if number % _TURN == _TURN - 1:
                 runs[:] = [_open(gate)]
             answer = runs[0].perform("orders.get", world.LOOKED_UP, tool_call_id=f"call_{number}")

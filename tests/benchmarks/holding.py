@@ -42,7 +42,7 @@ class _Front:
         claims = {**stated, "aud": world.ISSUER, "sub": "mona", "groups": ["support-leads"], "iat": now, "exp": now + 60}
         header = b64url(json.dumps({"alg": "ES256", "kid": self._key.kid, "typ": ANSWER_TYPE}, separators=(",", ":")).encode())
         body = json.dumps(claims, separators=(",", ":")).encode()
-        return JWSAnswer(compact(header, body, lambda data: raw_signature(self._private.sign(data, ec.ECDSA(SHA256())))))
+        return JWSAnswer(compact(header, b64url(body), lambda data: raw_signature(self._private.sign(data, ec.ECDSA(SHA256())))))
 
 
 def hold(scale: Scale) -> Measuring:

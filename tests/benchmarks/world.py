@@ -16,16 +16,15 @@ from typing import Any
 from agentgate.decision.answer import Eligible
 from agentgate.decision.decide import decide
 from agentgate.gate.state import Readings
-from agentgate.gate.token_template import TokenTemplate, template_of
+from agentgate.gate.view import TokenTemplate, template_of
 from agentgate.identity.proven import Proven, proven_agent, proven_user
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import roles_of
 from agentgate.loading.definition import load_text
 from agentgate.token.claims import Claims, check_call, check_token
 from agentgate.token.jws import PublicKeys
-from agentgate.token.keys import KeyRing
-from agentgate.token.mint import CallToken, mint, new_jti
-from agentgate.token.signing import RunKey, SigningKey
+from agentgate.token.mint import CallToken, draft_token, new_jti
+from agentgate.token.signing import KeyRing, RunKey, SigningKey
 from agentgate.values.request import Agent, Call, EarlierCall, Header, Posture, RunState, Surroundings, User
 from agentgate.workflow.model import Workflow
 
@@ -181,7 +180,7 @@ class Desk:
             made=template.digest(call),
             cnf_jkt=self.run_key.jkt,
         )
-        return mint(self.signer, claims, self.run_key)
+        return draft_token(claims, self.run_key)(self.signer)
 
     def verified(self, token: str, data: bytes) -> Claims:
         """Verify a token against the call received, up to the proof of possession."""

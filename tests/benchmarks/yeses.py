@@ -110,7 +110,7 @@ def questions_of(found: list[tuple[Decided, bool]]) -> int:
     return sum(-(-calls // MOST) for answer, calls in groups if answer in {"confirm", "step_up"})
 
 
-def measure(files: list[str], variant: str) -> dict[str, Any]:
+def measure(files: list[str], variant: str, users: Sequence[str] = USERS) -> dict[str, Any]:
     """One set under one variant."""
     counts: Counter[str] = Counter()
     with TemporaryDirectory(prefix="agentgate-yeses-") as folder:
@@ -131,7 +131,7 @@ def measure(files: list[str], variant: str) -> dict[str, Any]:
                     hit, of = redirected(gate, clock, episode)
                     counts.update(redirected=hit, writes=of)
                 else:
-                    for user in USERS:
+                    for user in users:
                         for step, (decided, yes) in zip(episode.steps, answered(gate, clock, episode, user), strict=True):
                             if step.by == "attacker" and step.effect in SIDE_EFFECTS:
                                 unasked = decided.answer == "allow"

@@ -5,8 +5,15 @@ Statements, roots, the index, revocations, and who signs them.
 A gate reads them by `agentgate.approvals`, and loads nothing of this.
 """
 
-from agentgate.approvals.writing.approval import Unsigned, statement, write_approval
-from agentgate.approvals.writing.signer import KeygenSigner, KeySigner, Signer, open_signer
+from agentgate.approvals.writing.approval import (
+    KeygenSigner,
+    KeySigner,
+    Signer,
+    Unsigned,
+    open_signer,
+    statement,
+    write_approval,
+)
 from agentgate.approvals.writing.trust import (
     Reviewer,
     ReviewRule,

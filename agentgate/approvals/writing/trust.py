@@ -21,12 +21,18 @@ from agentgate.approvals._files import (
     RENEWAL,
     REVOKED,
     ROOT,
+    ROOT_NOT_TRUSTED,
     SIGNERS,
+    STALE_INDEX,
+    UNAPPROVED,
+    ApprovalRefused,
     Tree,
+    ascii_json,
     file_digest,
+    moment,
+    refuse,
     text_of,
 )
-from agentgate.approvals._shape import ascii_json, moment
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.index import (
     INDEX_LIFE,
@@ -40,18 +46,11 @@ from agentgate.approvals.index import (
 )
 from agentgate.approvals.loading import lenient_judge
 from agentgate.approvals.narrowing import Prover
-from agentgate.approvals.refusal import (
-    ROOT_NOT_TRUSTED,
-    STALE_INDEX,
-    UNAPPROVED,
-    ApprovalRefused,
-    refuse,
-)
 from agentgate.approvals.root import Role, Root, load_root
-from agentgate.approvals.sshkey import SshKey
-from agentgate.approvals.writing.signer import Signer
+from agentgate.approvals.sshsig import SshKey
+from agentgate.approvals.writing.approval import Signer
 from agentgate.intents.lexical import derive as lexical
-from agentgate.loading.inline import inline
+from agentgate.loading.yaml_nodes import inline
 from agentgate.values.value_class import value_class
 
 NAMESPACES = (

@@ -15,17 +15,17 @@ from decimal import Context, Decimal, localcontext
 from math import inf
 from typing import Any
 
-from agentgate.decision.origins.kinds import Found, kind_of, of_call
+from agentgate.decision.origins.kinds import Element, Found, Value, element, kind_of, of_call
 from agentgate.decision.origins.labels import (
     Heard,
     Row,
     affirmed,
     asked_by_user,
+    chosen,
     meant,
     own_row,
+    picked,
 )
-from agentgate.decision.origins.selectors import chosen, picked
-from agentgate.decision.origins.value import Element, Value, element
 from agentgate.language.calculation import (
     Number,
     Spoken,
@@ -36,10 +36,9 @@ from agentgate.language.calculation import (
 )
 from agentgate.language.prompt import Prompt
 from agentgate.values.entities import Key, normal
-from agentgate.values.once import once
 from agentgate.values.request import EarlierCall, RunState
-from agentgate.workflow.model import Tool
-from agentgate.workflow.page_size import short
+from agentgate.values.value_class import once
+from agentgate.workflow.model import Tool, short
 from agentgate.workflow.rule import PROMPT, REMEMBERED, Fact, Rule, Source, Sources
 
 
@@ -123,7 +122,7 @@ class Answer:
     def has(self, value: Value, source: Source, *, standing: bool = False) -> bool:
         """Whether every element of a value is an origin in some row."""
         said = self.said(source, standing=standing)
-        for key in value.keys:  # noqa: SIM110 - as in `agentgate.decision.origins.value.in_prompt`
+        for key in value.keys:  # noqa: SIM110 - as in `agentgate.decision.origins.kinds.in_prompt`
             if element(value, key) not in said:
                 return False
         return True
@@ -336,16 +335,6 @@ class Earlier:
         self.remembered: EarlierCall | None = None
         self._answers: dict[str, list[Answer]] = {}
         self._numbers: dict[tuple[Sources, str, str], frozenset[Number]] = {}
-
-    @classmethod
-    def of_run(cls, run: RunState, tools: Mapping[str, Tool]) -> Earlier:
-        """The earlier calls of a run under these tools, made once for a state of a run."""
-        kept = run.memo.get("earlier")
-        if type(kept) is cls and kept.tools is tools and kept.calls is run.calls:
-            return kept
-        made = run.memo["earlier"] = cls(run.calls, tools, run.prompt, own_id(run))
-        made.remembered = run.remembered
-        return made
 
     def is_user(self, kind: str, key: Key) -> bool:
         """Whether a value is the id of the run's own user, in the normal form of its type; of a

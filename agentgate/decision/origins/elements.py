@@ -2,7 +2,7 @@
 
 ``payments[].id``, ``payments[].to`` and ``payments[].amount`` of one element are an object:
 without this rule, the id of one row could be sent with the payee of another. It holds within
-the one earlier call that `agentgate.decision.origins.join` chooses for the whole call, for
+the one earlier call that `agentgate.decision.origins.tracing` chooses for the whole call, for
 values (`from`) and bounds (`at_most`) alike; different elements may take different rows. Pure.
 """
 
@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from agentgate.decision.origins.earlier_calls import Answer
-from agentgate.decision.origins.value import Element, Value, element
+from agentgate.decision.origins.kinds import Element, Value, element
 from agentgate.values.entities import normal
-from agentgate.workflow.nested import elements, list_of
+from agentgate.workflow.model import elements, list_of
 from agentgate.workflow.rule import Sources
 
 # sets of arguments that are kept where no row meets a whole element; with more, nothing of a
@@ -42,7 +42,7 @@ def tied(
 
     Args:
         origins: the arguments that may come from it, as in
-            `agentgate.decision.origins.join.JointNeed`.
+            `agentgate.decision.origins.tracing.JointNeed`.
         bounds: the arguments that it bounds.
         args: the arguments as sent.
     """

@@ -1,6 +1,7 @@
-"""Labels: which rows of a read the user's words mean, by the words in the rows (`named_by`).
+"""Which rows of a read the user's words mean: by the words in the rows (`named_by`), or by a
+superlative.
 
-Rules: a row is meant when all content words of one of its labels are among the user's words,
+Labels: a row is meant when all content words of one of its labels are among the user's words,
 and no other thing in the result shares these words (and perhaps more); where the user says no
 label in full, only the one thing that shares the most. A tie means no row. Words are compared
 without case and common English endings, and without those that carry no meaning ("the", "re");
@@ -13,7 +14,14 @@ title in quotes is as good as any other. Whoever can write a row chooses its lab
 words mean it: labels take rows away from such a person, they never make a row trusted that was
 not. A result with rows left out means no row. Where the user's words speak of the user ("assign
 it to me"), the one thing that carries their id counts too (`own_row`); it stands for no words.
-Pure.
+
+Selectors: "the largest file" names one row without naming its id. The user's own affirmed words
+must carry it: a superlative of a closed list (`agentgate.workflow.rule.SELECTORS`), directly
+before a noun that the workflow declares, in the singular (or "of the ..."), with nothing that
+narrows the set: "the second largest file", "Bob's latest e-mail" and "the oldest invoice from
+March" select nothing, because the gate cannot check what narrows them. Denied words withdraw
+it. The row then follows from declared fields: the one extreme value among all rows of one call.
+A tie, a row without the field, and rows that were left out select nothing. Pure.
 """
 
 from __future__ import annotations
@@ -21,6 +29,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from agentgate.language.first_person import of_self
@@ -28,9 +38,74 @@ from agentgate.language.prompt import Prompt
 from agentgate.language.stems import WORD, stem, stems
 from agentgate.language.turn import Turn
 from agentgate.values.entities import Key, normal
-from agentgate.values.once import once
 from agentgate.values.paths import CUT
-from agentgate.workflow.rule import Fact, Rule
+from agentgate.values.value_class import once
+from agentgate.workflow.rule import SELECTORS, Fact, Rule, Selector
+
+MAX_CLAUSE = 4000  # characters; a longer clause selects nothing
+_NARROWS = re.compile(r"(?i)\s*(?:only|just|if|unless|provided|when|where)\b")
+
+
+def chosen(selector: Selector, spoken: Iterable[tuple[str, str]]) -> frozenset[str]:
+    """The keys of a selector that the user's words carry.
+
+    Args:
+        selector: as declared.
+        spoken: the clauses of all turns in order, as (voice, text); a denied one takes back,
+            and narrows what it continues.
+    """
+    carried: set[str] = set()
+    for voice, clause, excepted in _with_exceptions(spoken):
+        if len(clause) > MAX_CLAUSE or excepted:
+            continue
+        for key, form in selector.forms:
+            if form.search(clause) is not None:
+                if voice == "said":
+                    carried.add(key)
+                else:
+                    carried.discard(key)
+    return frozenset(carried)
+
+
+def _with_exceptions(spoken: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, bool]]:
+    """Each clause, and whether the sentence goes on to narrow it: "the largest file, but not
+    a.txt", "..., only if it is old".
+    """
+    said = [(voice, clause) for voice, clause in spoken if clause.strip()]
+    for (voice, clause), (following, after) in pairwise([*said, ("", "")]):
+        goes_on = voice == "said" and clause.rstrip()[-1] not in ".!?;"
+        narrows = following == "denied" or _NARROWS.match(after) is not None
+        yield voice, clause, goes_on and narrows
+
+
+def picked(
+    key: str, by: Fact, of: Fact, rows: tuple[Mapping[str, Any], ...]
+) -> Mapping[str, Any] | None:
+    """The one row with the extreme value of `by`; None when it is not the only one, or not all
+    rows are known.
+    """
+    if not rows or CUT in rows[-1]:
+        return None
+    currencies = [row.get(by.currency) for row in rows] if by.currency else [""]
+    values = [
+        (normal(by.type, row.get(by.name)), normal(of.type, row.get(of.name)), row)
+        for row in rows
+    ]
+    if any(type(c) is not str or c != currencies[0] for c in currencies):
+        return None
+    if any(value is None or name is None for value, name, _ in values):
+        return None
+    pick = max if SELECTORS[key][1] else min
+    extreme = pick((value for value, _, _ in values), key=_rank)
+    best = [(name, row) for value, name, row in values if value == extreme]
+    names = {name for name, _ in best}
+    return best[0][1] if len(names) == 1 else None
+
+
+def _rank(value: Any) -> Any:
+    """Numbers by size; dates and times, in their normal form, by their text."""
+    return value if isinstance(value, Decimal) else str(value)
+
 
 Row = Mapping[str, Any]  # of a result, or the arguments of a call
 # label types compared by their words; the others as a whole

@@ -22,14 +22,15 @@ from agentgate.gate.core import Core, read, reasons_of, stamp
 from agentgate.gate.holds.codec import body_of, event_of, hold_of
 from agentgate.gate.holds.proof import Answering, ProvenAnswer, refusal
 from agentgate.gate.holds.release import with_words
-from agentgate.gate.token_template import txn
 from agentgate.identity.proven import Proven
-from agentgate.shell.step import Apart, Flow, Record, alone
+from agentgate.shell.step import Apart, Flow, Record, alone, date_event
 from agentgate.stores import Op, ops
+from agentgate.token.mint import txn
 from agentgate.values.answers import NONCE_SECONDS, Said
 from agentgate.values.canonical import parse
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Reason, RunRefused, place
 from agentgate.values.request import Header, RunState, User
+from agentgate.values.value_class import Json, Values
 from agentgate.values.visible import visible
 from agentgate.workflow.model import StepUpRule, Workflow
 
@@ -204,7 +205,7 @@ def answer(
         AnswerRefused: it does not count; that is on record. StoreUnavailable, AuditUnavailable:
         not answered.
     """
-    known: dict[str, object] = {"by": _vouched(by)}
+    known: Json = {"by": _vouched(by)}
     try:
         return (
             yield from _answered(
@@ -233,7 +234,7 @@ def _answered(
     said: Said,
     *,
     leaf: Inclusion | None,
-    known: dict[str, object],
+    known: Json,
     reason: str,
 ) -> Flow:
     # (1) the hold, still open
@@ -276,7 +277,7 @@ def _answered(
     hold = replace(hold, state=then)
     # (6) on record, then written where nobody answered meanwhile
     took = round(time.time() - hold.question.opened, 3)
-    shown: dict[str, object] = {**whose, "proof": dict(proven.proof)}
+    shown: Json = {**whose, "proof": dict(proven.proof)}
     yield stamp(
         "hold_answer", header, **shown, answer=said, state=hold.state, **of_hold, seconds=took
     )
@@ -309,9 +310,9 @@ def _check_person(
         raise refusal(AnswerCode.APPROVER, "approver", got, "a person who is not revoked")
 
 
-def _in_record(hold: Hold, said: Said, leaf: Inclusion | None) -> dict[str, object]:
+def _in_record(hold: Hold, said: Said, leaf: Inclusion | None) -> Json:
     """A hold as the record of its answer names it, and those that were answered with it."""
-    body: dict[str, object] = {
+    body: Json = {
         "hold": hold.id,
         "txn": txn(hold.id),
         "tool": hold.tool,
@@ -472,21 +473,20 @@ def _refused(
     tenant: object,
     hold_id: object,
     refused: AnswerRefused,
-    known: Mapping[str, object],
+    known: Values,
 ) -> Flow:
     """Put an answer that does not count on record; of one that nobody proved to have given it
     only a count.
     """
-    body = {
-        "type": "hold_answer_refused",
-        "time": round(time.time(), 6),
-        "tenant": ascii(tenant)[1:-1][:_SHOWN],
-        "hold": ascii(hold_id)[1:-1][:_SHOWN],
+    body = date_event(
+        "hold_answer_refused",
+        tenant=ascii(tenant)[1:-1][:_SHOWN],
+        hold=ascii(hold_id)[1:-1][:_SHOWN],
         **known,
-        "code": str(refused.code),
-        "reasons": reasons_of(refused.failures),
-    }
+        code=str(refused.code),
+        reasons=reasons_of(refused.failures),
+    )
     if known["by"] is None:
-        core.unproven.count("hold_answer_refused", str(refused.code), refusal=body)
+        core.unproven.count(body["type"], body["code"], refusal=body)
     else:
         yield Record(body, refusal=True)

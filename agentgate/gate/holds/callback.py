@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from agentgate.decision.batch_answer import MOST
-from agentgate.decision.question import Question
+from agentgate.decision.hold import Question
 
 
 class _Several(Protocol):

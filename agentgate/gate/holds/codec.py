@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
-from agentgate.decision.hold import Approver, Hold
-from agentgate.decision.question import as_json, from_json
+from agentgate.decision.hold import Approver, Hold, as_json, from_json
 from agentgate.errors import StoreUnavailable
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical, parse
+from agentgate.values.value_class import Json
 
 # fields of a hold that are stored as they are
 _PLAIN = ("id", "tenant", "run", "tool", "tool_call_id")
@@ -34,11 +33,11 @@ def body_of(hold: Hold) -> bytes:
     )
 
 
-def _named(hold: Hold) -> dict[str, Any]:
+def _named(hold: Hold) -> Json:
     return {"conversation": hold.conversation} if hold.conversation else {}
 
 
-def _kept(approver: Approver) -> dict[str, object]:
+def _kept(approver: Approver) -> Json:
     return {**asdict(approver), "groups": list(approver.groups), "proof": dict(approver.proof)}
 
 
@@ -72,11 +71,9 @@ def hold_of(record: ops.HoldRecord) -> Hold:
         raise StoreUnavailable(f"hold: unreadable ({type(error).__name__})") from error
 
 
-def told_of(hold: Hold) -> dict[str, Any]:
+def told_of(hold: Hold) -> Json:
     """What people and hosts are told of a hold, as JSON values."""
-    told: dict[str, Any] = {
-        name: getattr(hold, name) for name in ("tenant", "run", "tool", "state")
-    }
+    told: Json = {name: getattr(hold, name) for name in ("tenant", "run", "tool", "state")}
     return (
         told
         | _named(hold)

@@ -14,7 +14,7 @@ import time
 from functools import partial
 
 from agentgate.decision.answer import StepUp
-from agentgate.decision.question import Question
+from agentgate.decision.hold import Question
 from agentgate.errors import AgentGateError
 from agentgate.gate import flow
 from agentgate.gate.holds.answer import answer
@@ -41,7 +41,6 @@ def confirmed(
     core = view.core
     header = view.state.header
     user = header.user
-    question = asked.hold.question
     if (
         core.confirm is None
         or user is None
@@ -52,7 +51,7 @@ def confirmed(
     # the yes would count for the call as it is, not for what somebody wrote into the store
     if not core.answerers.asked(asked.hold):
         return asked
-    work = partial(_said, core.confirm, question, header.id, bound)
+    work = partial(_said, core.confirm, asked.hold.question, header.id, bound)
     seconds = max(0.0, asked.hold.expires_at - time.time())
     said = yield Outside(work, seconds, own_thread=True)
     if said is None:

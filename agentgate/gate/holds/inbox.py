@@ -25,9 +25,8 @@ from agentgate.gate.proving import identities_of
 from agentgate.identity.credential import OIDCToken
 from agentgate.shell.step import Apart, Flow, alone
 from agentgate.stores import ops
-from agentgate.values.identities import name_of, person
 from agentgate.values.refusal import AnswerCode, AnswerRefused, RunRefused
-from agentgate.values.request import RunState, User
+from agentgate.values.request import RunState, User, name_of, person
 from agentgate.workflow.model import Workflow
 
 # holds of a page: that wait, that ended

@@ -23,14 +23,14 @@ from agentgate.decision.answer import Deny, Eligible
 from agentgate.decision.case import Case
 from agentgate.explain.asking import shown_text
 from agentgate.gate.core import Core
-from agentgate.shell.step import Flow, Record
+from agentgate.shell.step import Flow, Record, date_event
 from agentgate.stores import ops
-from agentgate.stores.history import History
-from agentgate.token.keys import KeyRing
+from agentgate.stores._op import History
+from agentgate.token.signing import KeyRing
 from agentgate.values.canonical import canonical, digest, parse
 from agentgate.values.request import EarlierCall, RunState, User
-from agentgate.values.value_class import value_class
-from agentgate.workflow.nested import flat
+from agentgate.values.value_class import Json, Values, value_class
+from agentgate.workflow.model import flat
 from agentgate.workflow.rule import CONFIRMED
 
 Recalled = dict[str, EarlierCall | None]  # what was read for one call, by place
@@ -57,7 +57,7 @@ class RememberedCall:
     who: list[str]
     workflow: str
     tool: str
-    args: Mapping[str, Any]
+    args: Values
     spans: Mapping[str, int]
 
     def is_of(self, who: User) -> bool:
@@ -69,7 +69,7 @@ class RememberedCall:
         return (self.who[0], self.user) == (who.tenant, who.id)
 
     @property
-    def told(self) -> dict[str, Any]:
+    def told(self) -> Json:
         """As a person or program is told of it: with values as they are shown, and until when
         each counts (POSIX seconds).
         """
@@ -145,7 +145,7 @@ def memory_of(
     rests_on = case.run.remembered
     call = case.call
     user = header.user
-    if user is None or (rests_on is None and not remembers):
+    if user is None:
         return None
     place = _place(case, user)
     tenant = header.tenant
@@ -156,7 +156,7 @@ def memory_of(
     workflow = ops.workflow_subject(header.workflow, header.version)
     body = {
         "stops": ops.revocations_of_memory(
-            tenant, ops.Subjects(header.agent.id, user.id, call.tool, workflow)
+            tenant, ops.Subjects(header.agent.id, user.id, call.tool, workflow), header.id
         ),
         "said": {
             "since": round(time.time(), 3),
@@ -216,10 +216,25 @@ def recall_memory(
             ):
                 said = body["said"]
                 said["since"] = min(since, said["since"])  # only what is sealed makes it young
-                found.append(RememberedCall(id=place, call=made, **said))
-        except (KeyError, TypeError, ValueError):
+                call = RememberedCall(id=place, call=made, **said)
+                if _is_readable(call):
+                    found.append(call)
+        except (AttributeError, KeyError, TypeError, ValueError):
             continue
     return sorted(found, key=attrgetter("since", "id"))
+
+
+def _is_readable(call: RememberedCall) -> bool:
+    """Whether it has the types of what a gate writes: who reads without its keys gets whatever
+    lies there.
+    """
+    spans = call.spans
+    return (
+        all(type(each) is str for each in (call.user, call.workflow, call.tool, *call.who))
+        and len(call.who) == len(("tenant", "issuer", "subject"))
+        and set() < spans.keys() <= call.args.keys()
+        and all(type(span) is int for span in spans.values())
+    )
 
 
 def forget_memory(
@@ -234,15 +249,6 @@ def forget_memory(
     sent = history.seen(tenant)
     got, count = yield ops.forget_memory(tenant, user, places, history=sent)
     history.see(tenant, sent, got)
-    yield Record(
-        {
-            "type": "forgotten",
-            "time": round(time.time(), 6),
-            "tenant": tenant,
-            "user": user,
-            "by": by,
-            "count": count,
-            **history.note(got),
-        }
-    )
+    said = {"tenant": tenant, "user": user, "by": by, "count": count}
+    yield Record(date_event("forgotten", **said, **history.note(got)))
     return count

@@ -4,20 +4,22 @@ needs.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Generator, Mapping
 from typing import Any, Protocol
 
 from agentgate.decision.hold import Hold, State
+from agentgate.errors import CredentialRefused
 from agentgate.gate.core import Core
 from agentgate.gate.holds import answer
 from agentgate.gate.holds.inbox import person_of, waiting_for
 from agentgate.gate.holds.memory import RememberedCall, forget_memory, recall_memory
 from agentgate.gate.holds.proof import Answering
-from agentgate.gate.open_run import prove_person
-from agentgate.identity.credential import OIDCToken
+from agentgate.gate.proving import count_unproven, failure_of, identities_of
+from agentgate.identity.credential import AgentCredential, OIDCToken
 from agentgate.shell.step import Flow, Step
 from agentgate.values.answers import Said
-from agentgate.values.refusal import AnswerRefused
+from agentgate.values.refusal import AnswerCode, AnswerRefused
 from agentgate.values.request import User
 
 By = Answering | OIDCToken
@@ -37,8 +39,7 @@ def hold(self: HasCore, hold_id: str, *, tenant: str) -> Generator[Step, Any, Ho
     Raises:
         AnswerRefused: this tenant has no hold of this id. StoreUnavailable.
     """
-    found: Hold = yield from answer.shown(self._core, tenant, hold_id)
-    return found
+    return answer.shown(self._core, tenant, hold_id)
 
 
 def holds(
@@ -91,8 +92,7 @@ def release(self: HasCore, hold_id: str, *, tenant: str, by: By) -> Generator[St
         AnswerRefused: the answer does not count. StoreUnavailable, AuditUnavailable: nothing
             was answered.
     """
-    answered: Hold = yield from _answered(self, hold_id, tenant, by, "release")
-    return answered
+    return _answered(self, hold_id, tenant, by, "release")
 
 
 def refuse(
@@ -103,8 +103,7 @@ def refuse(
 
     `reason`: what they say to it, for the record alone; it is not part of what is signed.
     """
-    answered: Hold = yield from _answered(self, hold_id, tenant, by, "refuse", reason=reason)
-    return answered
+    return _answered(self, hold_id, tenant, by, "refuse", reason=reason)
 
 
 def answer_(
@@ -127,7 +126,7 @@ def answer_(
         AnswerRefused: no answer counts. StoreUnavailable, AuditUnavailable: some may be
             answered; the same again answers the others.
     """
-    who: Answering = yield from prove_person(self._core, tenant, next(iter(answers), ""), by)
+    who: Answering = yield from _prove_person(self._core, tenant, next(iter(answers), ""), by)
     answered: Mapping[str, Answered] = yield from answer.several(
         self._core, tenant, answers, who
     )
@@ -149,10 +148,7 @@ def nonce(
         AnswerRefused: this tenant has no such hold, there is nothing to answer, or they are not
             one question. StoreUnavailable.
     """
-    given: str = yield from answer.nonce(
-        tenant, (hold_id,) if isinstance(hold_id, str) else hold_id
-    )
-    return given
+    return answer.nonce(tenant, (hold_id,) if isinstance(hold_id, str) else hold_id)
 
 
 def reveal(
@@ -163,8 +159,7 @@ def reveal(
 
     Takes and raises what `release` does; a signed answer says ``reveal``.
     """
-    values: Mapping[str, str] = yield from _answered(self, hold_id, tenant, by, "reveal")
-    return values
+    return _answered(self, hold_id, tenant, by, "reveal")
 
 
 def remembered(
@@ -219,5 +214,27 @@ def forget_own(
 def _answered(
     self: HasCore, hold_id: str, tenant: str, by: By, said: Said, *, reason: str = ""
 ) -> Flow:
-    who: Answering = yield from prove_person(self._core, tenant, hold_id, by)
+    who: Answering = yield from _prove_person(self._core, tenant, hold_id, by)
     return (yield from answer.answer(self._core, tenant, hold_id, who, said, reason=reason))
+
+
+def _prove_person(
+    core: Core, tenant: str, hold_id: str, by: Answering | AgentCredential
+) -> Flow:
+    """Who answers a hold, as given; proven now, if they come with a credential.
+
+    Raises (through the driver):
+        AnswerRefused: it proves nobody; that is counted.
+    """
+    if not isinstance(by, AgentCredential):
+        return by
+    try:
+        return (yield from identities_of(core).user(by, time.time()))
+    except CredentialRefused as error:
+        refused = failure_of(error)
+    shown = {
+        name: value[:80] if type(value) is str else None
+        for name, value in (("tenant", tenant), ("hold", hold_id))
+    }
+    count_unproven(core, {"type": "hold_answer_refused", **shown, "by": None}, refused)
+    raise AnswerRefused(AnswerCode.UNPROVEN, (refused,))

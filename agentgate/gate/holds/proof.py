@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 import structlog
 
 from agentgate.decision.batch_answer import Inclusion
-from agentgate.decision.hold import Approver, Channel, Hold
-from agentgate.decision.question import as_json
+from agentgate.decision.hold import Approver, Channel, Hold, as_json
 from agentgate.errors import (
     ConfigError,
     CredentialRefused,
@@ -37,8 +36,8 @@ from agentgate.errors import (
 from agentgate.identity.proven import Proven, proven_user
 from agentgate.shell.step import Flow, Outside
 from agentgate.token.jws import PublicKey, split, unb64url
-from agentgate.token.keys import KeyRing
 from agentgate.token.regular_file import read_regular
+from agentgate.token.signing import KeyRing
 from agentgate.values.answers import (
     ANSWER_TYPE,
     NONCE_SECONDS,
@@ -54,7 +53,7 @@ from agentgate.values.refusal import AnswerCode, AnswerRefused, Failure, Reason
 from agentgate.values.request import User
 
 if TYPE_CHECKING:
-    from agentgate.approvals.people import Signers
+    from agentgate.approvals.root import Signers
     from agentgate.identity.passkeys import Passkeys
 
 _log = structlog.get_logger("agentgate.gate.holds.proof")

@@ -28,14 +28,13 @@ from agentgate.gate.core import Core, decided, reasons_of
 from agentgate.gate.holds.codec import body_of, event_of, hold_of
 from agentgate.gate.minting import Minting, Release
 from agentgate.gate.state import ENDED
-from agentgate.shell.readers import apart
+from agentgate.shell.drive import apart
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Header, RunState
-from agentgate.workflow.model import ANY, NONE, StepUpRule
-from agentgate.workflow.nested import emptied, flat
+from agentgate.workflow.model import ANY, NONE, StepUpRule, emptied, flat
 
 OWN = 50  # holds that one user may have open, in whatever runs, or as many as one run may
 
@@ -50,7 +49,7 @@ def find_release(minting: Minting) -> Flow:
     header = case.run.header
     record: ops.HoldRecord | None = yield ops.read_hold(header.tenant, minting.digest)
     if record is None or record.state == "cancelled":
-        if header.conversation and (
+        if (header.named_by_host or header.succession) and (
             other := (yield ops.waiting_call(header.tenant, header.id, case.call.act))
         ) not in {"", case.call.id}:
             return other
@@ -328,7 +327,7 @@ def _new_hold(minting: Minting, used: tuple[int, ...], lost: float) -> Hold:
         why=question.why,
         expires_at=expires,
         question=replace(question, attempted=lost),
-        conversation=header.conversation,
+        conversation=header.named_by_host,
     )
     return replace(hold, seal=minting.view.core.answerers.seal(hold))
 

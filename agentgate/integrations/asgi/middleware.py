@@ -20,14 +20,20 @@ from urllib.parse import unquote
 import structlog
 
 from agentgate.errors import ConfigError, NotDone, NotRecorded, RequestRefused, ResultWithheld
-from agentgate.integrations.asgi.received import Receive, RequestHead, Scope, Send
-from agentgate.integrations.asgi.refused import problem_of, refuse_request
+from agentgate.integrations.asgi.received import (
+    Receive,
+    RequestHead,
+    Scope,
+    Send,
+    problem_of,
+    refuse_request,
+)
 from agentgate.integrations.asgi.server import ToolRoute, ToolServer
-from agentgate.redemption.call import AwaitedCall
+from agentgate.redemption.verifier import AwaitedCall
 from agentgate.values.canonical import strict_parse
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-# in the scope: the redeemed call (`agentgate.redemption.call.AwaitedCall`)
+# in the scope: the redeemed call (`agentgate.redemption.verifier.AwaitedCall`)
 CALL = "agentgate.call"
 # bytes of an answer that are held back to be read for facts; a longer one passes on and has
 # none

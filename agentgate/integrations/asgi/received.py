@@ -1,26 +1,123 @@
 """A request as an ASGI server hands it over: its head, its one credential, and its body under
-caps.
+caps; and what is answered to one that is not executed.
 
 Rules: what could be read in two ways is refused: a header twice, a method or a path in a
 header, an encoded body. The body arrives within `SECONDS`, whatever its pace, and is never held
 beyond the cap. A call binds method, path, query and body, and no header: whoever sends a
 request writes `Cookie` or `X-Tenant` into it as they like, so an application is given those
 that it needs, and those that a setting names.
+
+The answer (RFC 6750 section 3, RFC 9449 section 7.1, RFC 9728 section 5.1) has WIRE's closed code
+and nothing that is inside; field, got and expected are for the log.
+
+Which certificate its client showed in TLS is that of the connection itself, or the one that a
+configured proxy passed on. A header counts from the configured proxies alone; from any other
+address it is nothing. What the server says of the connection is ASGI's extension ``tls``, which no
+request can write. Where a proxy is the other end, its own certificate is not the client's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, MutableMapping
 from dataclasses import field
-from typing import Any
-from urllib.parse import quote
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote
 
-from agentgate.errors import ConfigError, RequestRefused
-from agentgate.integrations.asgi.refused import refuse_request
-from agentgate.integrations.asgi.sources import malformed, names_token
+from pydantic import ValidationError
+
+from agentgate.errors import ConfigError, Failure, RequestRefused, TokenRefused
+from agentgate.identity.certificate import shown_certificate, thumbprint_of
+from agentgate.identity.connection import Connection, inside, networks
+from agentgate.identity.settings import ProxySettings, wrong_setting
+from agentgate.values.refusal import sign_in_wanted
 from agentgate.values.value_class import value_class
+from agentgate.values.visible import visible
+
+ALGS = "ES256 EdDSA"
+TOKEN_PARAMETER: Final = "access_token"  # RFC 6750 section 2.3  # noqa: S105 - the name of a parameter
+RETRY_AFTER = 1  # seconds
+
+
+def refuse_request(
+    status: int,
+    error: str,
+    field: str,
+    got: str,
+    expected: str,
+    *,
+    headers: dict[str, str] | None = None,
+) -> RequestRefused:
+    """A request that was not executed; field, got and expected never hold a token, a proof or
+    an argument's value out of a body.
+    """
+    return RequestRefused(status, error, "", Failure("", field, got, expected), headers=headers)
+
+
+def malformed(field: str, got: str, expected: str, status: int = 400) -> RequestRefused:
+    """The request is no call."""
+    return refuse_request(status, "invalid_request", field, visible(got)[:120], expected)
+
+
+def names_token(query_string: str) -> bool:
+    """Whether a token stands in the query, by any spelling of the parameter (RFC 6750 section
+    2.3: never).
+    """
+    return any(
+        name.lower() == TOKEN_PARAMETER
+        for name, _ in parse_qsl(query_string, keep_blank_values=True, errors="replace")
+    )
+
+
+def problem_of(refused: RequestRefused) -> bytes:
+    """The body: RFC 9457 problem+json."""
+    named = {"error": refused.error} if refused.error else {}
+    return json.dumps(
+        {
+            "type": "about:blank",
+            "title": HTTPStatus(refused.status).phrase,
+            "status": refused.status,
+            **named,
+        }
+    ).encode()
+
+
+def challenged(
+    refused: RequestRefused, *, scheme: str, scope: str, metadata: str
+) -> RequestRefused:
+    """The refusal with its challenge: of the scheme that was used, or of both where there was
+    no credential.
+    """
+    if refused.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        refused.headers["Retry-After"] = str(RETRY_AFTER)
+    elif refused.status in {400, 401, 403} and "WWW-Authenticate" not in refused.headers:
+        error = f'error="{refused.error}", ' if refused.error else ""
+        scoped = (
+            f'scope="{scope}", '
+            if scope and refused.error in {"", "insufficient_scope"}
+            else ""
+        )
+        schemes = [scheme] if scheme else ["DPoP", "Bearer"]
+        asked = "".join(
+            f"{name}={json.dumps(value)}, "
+            for name, value in sign_in_wanted(refused.failures).items()
+        )
+        rest = f'{error}{asked}{scoped}resource_metadata="{metadata}"'
+        refused.headers["WWW-Authenticate"] = ", ".join(
+            f'DPoP algs="{ALGS}", {rest}' if s == "DPoP" else f"Bearer {rest}" for s in schemes
+        )
+    return refused
+
+
+def of_token(refused: TokenRefused) -> RequestRefused:
+    """A token's refusal as an answer."""
+    answer = RequestRefused(refused.code.http_status, refused.code.error, "", *refused.failures)
+    answer.run = refused.run
+    return answer
+
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -260,3 +357,59 @@ async def read_body(receive: Receive, most: int) -> bytes:
         raise refuse_request(
             408, "invalid_request", "body", "a slow one", f"all of it in {SECONDS:.0f} s"
         ) from None
+
+
+class ClientCertificates:
+    """See the module."""
+
+    def __init__(
+        self, proxies: ProxySettings | Mapping[str, Any] | None, header: str | None
+    ) -> None:
+        """Proxies (``{"addresses": [...], "certificate": "pem"}``) and the header of theirs;
+        None: the connection's own alone counts.
+
+        Raises:
+            ConfigError: one without the other, or no such setting.
+        """
+        try:
+            self._proxies = None if proxies is None else ProxySettings.model_validate(proxies)
+        except ValidationError as error:
+            raise wrong_setting(error, ProxySettings, "proxies") from None
+        if (header is None) != (
+            self._proxies is None or self._proxies.certificate is None
+        ) or header == "":
+            raise ConfigError(
+                "certificate_header",
+                header,
+                "the header's name, and proxies with addresses and certificate; or neither",
+            )
+        self._header = None if header is None else header.lower().encode()
+
+    @property
+    def passed_on(self) -> bool:
+        """Whether proxies are configured that pass certificates on."""
+        return self._header is not None
+
+    def shown(self, scope: Scope) -> str | None:
+        """SHA-256 thumbprint (base64url) of the certificate; None: none counts.
+
+        Raises:
+            RequestRefused: 400: a proxy's header twice.
+        """
+        peer = (scope.get("client") or ("",))[0]
+        if not self._proxies or not inside(peer, networks(self._proxies.addresses)):
+            tls = (scope.get("extensions") or {}).get("tls") or {}
+            chain = list(tls.get("client_cert_chain") or ())
+            return (
+                thumbprint_of(chain[0]) if chain and not tls.get("client_cert_error") else None
+            )
+        values = [value for name, value in scope["headers"] if name.lower() == self._header]
+        if len(values) > 1:
+            raise malformed("certificate_header", "several", "one header, by the proxy")
+        return (
+            shown_certificate(
+                Connection(peer, certificate=values[0].decode("latin-1")), self._proxies
+            )
+            if values
+            else None
+        )

@@ -19,7 +19,6 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
@@ -27,21 +26,24 @@ import structlog
 
 from agentgate.errors import ConfigError, RequestRefused, TokenRefused
 from agentgate.identity.settings import ProxySettings
-from agentgate.integrations.asgi.certificates import ClientCertificates
 from agentgate.integrations.asgi.received import (
+    ALGS,
     MAX_BODY,
     BoundHeaders,
+    ClientCertificates,
     Receive,
     RequestHead,
     Scope,
     SentToken,
+    challenged,
+    malformed,
+    of_token,
     read_body,
+    refuse_request,
 )
-from agentgate.integrations.asgi.refused import ALGS, challenged, of_token, refuse_request
-from agentgate.integrations.asgi.sources import ArgumentSource, RouteShape, malformed
-from agentgate.redemption.call import AwaitedCall, Redeemer
-from agentgate.redemption.trust import Jwks
-from agentgate.redemption.verifier import AsyncVerifier
+from agentgate.integrations.asgi.sources import ArgumentSource, RouteShape
+from agentgate.redemption.steps import Jwks
+from agentgate.redemption.verifier import AsyncVerifier, AwaitedCall, Redeemer
 from agentgate.shell.spans import Span
 from agentgate.token.dpop import DPoP, target
 from agentgate.values.value_class import value_class
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("agentgate.integrations.asgi")
 _WELL_KNOWN = "/.well-known/oauth-protected-resource"
 # settings of `ToolServer`; the others are the verifier's
-_OWN = frozenset({"origin", "max_body", "proxies", "certificate_header", "pass_headers"})
+_OWN = "origin max_body proxies certificate_header pass_headers".split()
 
 
 def _own(more: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -117,7 +119,7 @@ class PresentedCall:
         server = self._route.server
         sent = self._credential
         verifier = server.verifier
-        proof = server.proof(self._head, sent)
+        proof = server.proof(sent, self._head.method, self._head.path)
         if verifier.tracing is not None:
             named = {"http.request.method": self._head.method, "http.route": self._route.path}
             self._span = verifier.tracing.begin(
@@ -140,17 +142,12 @@ class PresentedCall:
         self._call = await self.redeem()
         return await self._call.__aenter__()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *raised: Any) -> None:  # noqa: PYI036 - handed on as they are
         try:
             if self._call:
-                await self._call.__aexit__(kind, error, trace)
+                await self._call.__aexit__(*raised)
         finally:
-            self._end("" if kind is None else kind.__name__)
+            self._end(raised[0].__name__ if raised[0] else "")
 
     def _end(self, error: str) -> None:
         if self._span is not None:
@@ -218,7 +215,9 @@ class ToolRoute:
             return await read_body(receive, 0)
         try:
             await self.server.verifier.check(
-                sent.token, proof=self.server.proof(head, sent), certificate=sent.certificate
+                sent.token,
+                proof=self.server.proof(sent, head.method, head.path),
+                certificate=sent.certificate,
             )
         except TokenRefused as error:
             raise of_token(error) from None
@@ -358,11 +357,15 @@ class ToolServer:
             )
         return self._verifier
 
-    def proof(self, head: RequestHead, sent: SentToken) -> DPoP | None:
-        """The proof that came with a token, and the request that it must be for."""
+    def proof(self, sent: SentToken, method: str, path: str) -> DPoP | None:
+        """The proof that came with a token, and the request that it must be for; without a
+        path: to the resource itself.
+        """
         if sent.scheme != "DPoP" or sent.proof is None:
             return None
-        return DPoP(sent.proof, method=head.method, url=self.origin + head.path)
+        return DPoP(
+            sent.proof, method=method, url=self.origin + path if path else self.audience
+        )
 
     @property
     def metadata_url(self) -> str:

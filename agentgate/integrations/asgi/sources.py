@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Literal
 from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode
 
-from agentgate.errors import ConfigError, RequestRefused
-from agentgate.integrations.asgi.refused import refuse_request
+from agentgate.errors import ConfigError
+from agentgate.integrations.asgi.received import TOKEN_PARAMETER, malformed
 from agentgate.values.canonical import canonical, strict_parse
 from agentgate.values.value_class import value_class
-from agentgate.values.visible import visible
 
 Kind = type[str] | type[int] | type[bool]
 _INT = re.compile(r"-?(?:0|[1-9][0-9]{0,15})").fullmatch
@@ -25,7 +24,6 @@ _BOOLS = {"true": True, "false": False}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}").fullmatch
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+").fullmatch
 _MAX_FIELDS = 64
-_TOKEN: Final = "access_token"  # RFC 6750 section 2.3  # noqa: S105 - the name of a parameter
 
 
 @value_class
@@ -65,11 +63,6 @@ def body(name: str | None = None) -> ArgumentSource:
     return ArgumentSource("body", name)
 
 
-def malformed(field: str, got: str, expected: str, status: int = 400) -> RequestRefused:
-    """The request is no call."""
-    return refuse_request(status, "invalid_request", field, visible(got)[:120], expected)
-
-
 def _by_place(args: Mapping[str, ArgumentSource]) -> Places:
     """The arguments of a route by place, and by their names there."""
     by: Places = {"path": {}, "query": {}, "body": {}}
@@ -88,7 +81,7 @@ def _by_place(args: Mapping[str, ArgumentSource]) -> Places:
         if (
             not _NAME(name)
             or name in by[source.place]
-            or (source.place != "body" and name == _TOKEN)
+            or (source.place != "body" and name == TOKEN_PARAMETER)
         ):
             raise ConfigError(f"args.{argument}", name, "a name of its own in that place")
         by[source.place][name] = (argument, source)
@@ -100,7 +93,7 @@ class RouteShape:
 
     def __init__(self, method: str, template: str, args: Mapping[str, ArgumentSource]) -> None:
         """Raises ConfigError: a path or a source that could not be matched in one way only."""
-        if method not in {"GET", "POST", "PUT", "PATCH", "DELETE"}:
+        if method not in "GET POST PUT PATCH DELETE".split():
             raise ConfigError("method", method, "GET, POST, PUT, PATCH or DELETE")
         if (
             not template.startswith("/")
@@ -266,16 +259,6 @@ def _pairs(query_string: str) -> list[tuple[str, str]]:
     if any(not value.isprintable() for _, value in pairs):
         raise malformed("query", "a control character", "text")
     return pairs
-
-
-def names_token(query_string: str) -> bool:
-    """Whether a token stands in the query, by any spelling of the parameter (RFC 6750 section
-    2.3: never).
-    """
-    return any(
-        name.lower() == _TOKEN
-        for name, _ in parse_qsl(query_string, keep_blank_values=True, errors="replace")
-    )
 
 
 def _read(text: str, source: ArgumentSource, field: str) -> str | int | bool:

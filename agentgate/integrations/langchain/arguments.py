@@ -28,7 +28,7 @@ from pydantic_core import PydanticSerializationError, PydanticUndefined
 
 from agentgate.errors import CanonicalError, ConfigError
 from agentgate.values.canonical import definition_digest, parse
-from agentgate.values.forms import canonical_form, mapping
+from agentgate.values.entities import canonical_form, mapping
 from agentgate.values.request import CanonicalArguments
 from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Tool as Declared
@@ -208,7 +208,7 @@ class _JsonSchema:
                     "date-time": lambda text: (
                         moment.is_valid(text) or moment.is_valid(text + "Z")
                     )
-                },  # `agentgate.values.forms`
+                },  # `agentgate.values.entities`
                 pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=10_000),
             )
         except (
@@ -336,7 +336,7 @@ class Arguments:
 
     def in_form(self, given: Mapping[str, Any], declared: Declared | None) -> dict[str, Any]:
         """What was given, with the model's arguments in their one form
-        (`agentgate.values.forms`).
+        (`agentgate.values.entities`).
 
         What the tool takes as it is, though its JSON Schema does not say so, it gets: a
         validator of its own may split a text.

@@ -50,7 +50,7 @@ from agentgate.integrations.langchain.held import HeldInThread, ask_person, is_i
 from agentgate.integrations.langchain.outcomes import CallRefused, add_refusal
 from agentgate.integrations.langchain.task import NO_TASK, TaskCall, Wait
 from agentgate.redemption.credential import UpstreamCredential
-from agentgate.shell.twins import in_a_thread
+from agentgate.shell.drive import in_a_thread
 from agentgate.token.mint import CallToken
 from agentgate.values.refusal import Code, misformed
 from agentgate.values.value_class import value_class

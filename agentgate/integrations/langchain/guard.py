@@ -25,7 +25,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from agentgate.errors import CanonicalError, ConfigError
 from agentgate.integrations.langchain.arguments import Arguments, definition_of
-from agentgate.values.forms import describe_forms
+from agentgate.values.entities import describe_forms
 from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Tool
 

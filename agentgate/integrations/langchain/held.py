@@ -11,7 +11,7 @@ from typing import Any
 
 from agentgate.decision.answer import StepUp
 from agentgate.decision.batch_answer import MOST
-from agentgate.decision.question import as_json
+from agentgate.decision.hold import as_json
 from agentgate.errors import ConfigError, StepUpRequired
 from agentgate.integrations.langchain.outcomes import add_held
 from agentgate.integrations.langchain.task import TaskCall, Wait

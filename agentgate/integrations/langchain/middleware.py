@@ -12,6 +12,7 @@ it; the tools enforce again anyway.
 
 from __future__ import annotations
 
+import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -75,6 +76,7 @@ from agentgate.integrations.langchain.turns import (
     words_of,
 )
 from agentgate.values.refusal import NOT_SHOWN, Code, Reason, RunRefused
+from agentgate.values.request import THREAD
 from agentgate.values.visible import visible
 
 _log = structlog.get_logger("agentgate.langchain")
@@ -116,9 +118,12 @@ class _Open:
     read: set[str] = field(default_factory=set)
 
 
+_CLOSED = {Reason.RUN_CLOSED, Reason.TOO_MANY_DENIALS, Reason.REVOKED}
+
+
 def _is_closed(error: AgentGateError) -> bool:
     return isinstance(error, RunRefused) and any(
-        failure.reason is Reason.RUN_CLOSED for failure in error.failures
+        failure.reason in _CLOSED for failure in error.failures
     )
 
 
@@ -144,8 +149,8 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             ``"thread"``: the id of LangGraph's thread. By it the run is found again, in
             whichever process and without a checkpointer; where it is over, the user's next
             words open the one that follows, with its counts (docs/langchain.md). No id is a
-            refusal; whatever it raises comes out of the invoke. None: a run that is over is
-            followed by one that knows nothing of it.
+            refusal; whatever it raises comes out of the invoke. None: of a thread a run that is
+            full or over is followed while graph state names it, and for as long as it lived.
         inject: the runtime context -> values for arguments that the tools hide from the model
             (`InjectedToolArg`), as in `use_run`.
 
@@ -243,7 +248,9 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             return ""
         agent_said = said_before(state["messages"])
         known = kept.run.state.spoken if kept is not None else ()
-        if kept is not None and not (named and kept.run.is_over):
+        # the run that follows has the counts of this one
+        name = kept.run.header.conversation if kept is not None else named
+        if kept is not None and not (name and kept.run.is_over):
             try:
                 yield from _add(kept.run, words_of(said, known, history=False), agent_said)
             except AgentGateError as error:
@@ -258,14 +265,16 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             _log.warning("turns_not_counted", workflow=self._workflow, reasons=[NO_HISTORY])
         doubts = next((n for n, (counts, _) in enumerate(words) if counts), len(words))
         # of what the run that is over was asked for, something may wait
-        if named and kept is not None:
+        if name and kept is not None:
             yield from _add(kept.run, words[:doubts])
         del words[:doubts]
+        if not name and words and runtime.execution_info.thread_id is not None:
+            name = THREAD + secrets.token_urlsafe(18)
         first, *later = words or [(True, "")]
         answered = "" if any(counts for counts, _ in later) else agent_said
         words_first = {"prompt": first[1], "agent_said": answered}
         opened = yield from self._open(
-            identity, runtime, **words_first, ttl=self._ttl, conversation=named or None
+            identity, runtime, **words_first, ttl=self._ttl, conversation=name or None
         )
         yield from _add(opened.run, later, agent_said)
         return self._keep(opened).run.id
@@ -374,13 +383,13 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         kept = self._runs.get(name)
         who = shown(identity)
         thread = runtime.execution_info.thread_id
-        if not kept:
+        if kept and kept.thread != thread:
+            return None
+        if again or not kept:  # other processes may have gone on with it
             try:
                 kept = _Open((yield Ask(self._gate.resume_run, tenant, name)), None, thread)
             except AgentGateError:
                 return None
-        if kept.thread != thread:
-            return None
         try:
             if again or kept.who != who or kept.run.is_over:
                 yield Ask(kept.run.continue_for, tenant=tenant, user=user, agent=agent)

@@ -16,7 +16,7 @@ from langchain_core.tools import BaseTool
 from agentgate.integrations.langchain.calls import PROPOSAL, ProposedCall, adrive, run_of
 from agentgate.integrations.langchain.guard import Guard
 from agentgate.integrations.langchain.held import HeldInThread, is_interrupt
-from agentgate.shell.twins import queue_for_thread
+from agentgate.shell.drive import queue_for_thread
 
 
 def queue_call(guard: Guard, tool: BaseTool) -> ProposedCall | None:

@@ -5,8 +5,8 @@ SDK) or `agentgate.integrations.mcp.fastmcp.RedeemTools` (FastMCP, extra ``[fast
 them behind it. A client: `GatedClient`.
 """
 
+from agentgate.integrations.mcp.carried import DENIAL
 from agentgate.integrations.mcp.client import GatedClient
-from agentgate.integrations.mcp.denial import DENIAL
 from agentgate.integrations.mcp.official import GatedMCPServer, protect
 from agentgate.integrations.mcp.protected import ProtectedTools, definition_of, redeemed_call
 from agentgate.integrations.mcp.tokens import ExchangeTokens

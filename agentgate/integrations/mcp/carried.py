@@ -1,5 +1,5 @@
-"""Where a call's token travels in MCP: in the request's ``_meta``, over stdio and HTTP alike;
-or in the HTTP headers.
+"""What a call carries in MCP: its token there, in the request's ``_meta``, over stdio and HTTP alike,
+or in the HTTP headers; its denial back.
 
 Rules: never in the arguments, which models, logs and traces see. What stands in ``_meta`` is
 what would stand in the headers. Where ``_meta`` has a token, the ``Authorization`` header is
@@ -8,6 +8,11 @@ tool nor a server behind it is given it. A call is a name and its arguments: wha
 brings for the tool, such as answers to a question (``inputResponses``), nobody decided on. No
 call runs in a session that anybody may join who has its id: they could cancel it, and end the
 session.
+
+A refused `tools/call` is answered by a result with ``isError``, never a protocol error, which a
+model would not see. The text is a closed code and what to do next, and of arguments in a wrong form
+what the tool's schema says; nothing of the workflow, the values or the reasons. A hold says who may
+answer it and until when. The host reads the same as values in ``_meta``, under `DENIAL`.
 """
 
 from __future__ import annotations
@@ -15,22 +20,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import field, replace
+from pathlib import Path
 from typing import Any, Final
 
+import orjson
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp_types import CallToolResult, TextContent
 from starlette.requests import Request
 
-from agentgate.errors import RequestRefused
-from agentgate.integrations.asgi.received import RequestHead, Scope, SentToken, replace_headers
-from agentgate.integrations.asgi.refused import refuse_request
+from agentgate.decision.hold import moment
+from agentgate.errors import CallDenied, RequestRefused
+from agentgate.integrations.asgi.received import (
+    RequestHead,
+    Scope,
+    SentToken,
+    refuse_request,
+    replace_headers,
+)
+from agentgate.values.refusal import Code
 from agentgate.values.value_class import value_class
 from agentgate.values.visible import visible
 
 AUTHORIZATION: Final = "dev.agentgate/authorization"
 PROOF: Final = "dev.agentgate/dpop"
 _HEADERS: Final = (b"authorization", b"dpop")
-_PASSED: Final = {"progressToken", "progress_token", "traceparent", "tracestate"}
+_PASSED: Final = set("progressToken progress_token traceparent tracestate".split())
 _OF_A_CALL: Final = {"name", "arguments", "_meta"}
 
 
@@ -165,3 +180,43 @@ async def take_token(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -
         )
     finally:
         TAKEN.reset(reset)
+
+
+DENIAL: Final = "dev.agentgate/denial"
+NEXT: Final[Mapping[Code, str]] = orjson.loads(
+    Path(__file__).with_name("next.json").read_bytes()
+)
+
+
+@value_class
+class HeldCall:
+    """A hold as the caller is told of it: its id, who may answer, until when (POSIX
+    seconds).
+    """
+
+    id: str
+    whom: str
+    deadline: float
+
+    def __str__(self) -> str:
+        return (
+            f"Hold {self.id} waits for {self.whom or 'a person'} until {moment(self.deadline)}."
+        )
+
+
+def denied(
+    code: Code, hold: HeldCall | None = None, form: str = "", until: str = ""
+) -> CallToolResult:
+    """The result of a refused call; `form`: of arguments of a wrong form, what the tool's
+    schema says; `until`: as `Deny.until`.
+    """
+    until_when = f"Until: {until}." if until else ""
+    text = " ".join(
+        filter(None, [f"{CallDenied(code)}.", str(hold or ""), until_when, NEXT[code], form])
+    )
+    told: dict[str, Any] = {"code": str(code), **({"until": until} if until else {})}
+    if hold:
+        told["hold"] = {"id": hold.id, "whom": hold.whom, "deadline": hold.deadline}
+    return CallToolResult(
+        content=[TextContent(type="text", text=text)], is_error=True, _meta={DENIAL: told}
+    )

@@ -44,13 +44,12 @@ from pydantic_core import to_json, to_jsonable_python
 from agentgate.errors import AgentGateError, CanonicalError, ConfigError
 from agentgate.gate.run import AsyncRun, Run
 from agentgate.integrations.exchange import check_secure
-from agentgate.integrations.mcp.carried import as_meta
-from agentgate.integrations.mcp.denial import DENIAL, NEXT, denied
+from agentgate.integrations.mcp.carried import DENIAL, NEXT, as_meta, denied
 from agentgate.integrations.mcp.protected import definition_of
 from agentgate.integrations.mcp.tokens import CallTokens, Granted, NoToken, RunTokens, tokens_of
 from agentgate.shell.drive import to_the_end
 from agentgate.values.canonical import parse
-from agentgate.values.forms import canonical_form, describe_forms
+from agentgate.values.entities import canonical_form, describe_forms
 from agentgate.values.leaks import forms
 from agentgate.values.refusal import NOT_SHOWN, Code
 from agentgate.values.request import CanonicalArguments
@@ -61,10 +60,7 @@ _ALIKE: Final = str.maketrans(
     "\u0430\u0435\u0442\u0433\u0501\u0261\u03b1\u03b5\u03c4\u0578", "aetgdgaetn"
 )  # as Latin letters look
 _HANDLERS: Final = (
-    "_logging_callback",
-    "_message_handler",
-    "_elicitation_callback",
-    "_sampling_callback",
+    "_logging_callback _message_handler _elicitation_callback _sampling_callback".split()
 )
 _log = structlog.get_logger("agentgate.integrations.mcp")
 _PIECE: Final = 16  # characters of a signature, of 96 random bits

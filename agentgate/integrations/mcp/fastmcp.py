@@ -28,10 +28,13 @@ from mcp_types import CallToolRequestParams, Tool
 from pydantic import BaseModel
 
 from agentgate.errors import CallDenied, ConfigError, RequestRefused
-from agentgate.integrations.mcp.arguments import check_signature, decided_values
-from agentgate.integrations.mcp.carried import take_token
-from agentgate.integrations.mcp.denial import denied
-from agentgate.integrations.mcp.protected import ProtectedTools, check_error
+from agentgate.integrations.mcp.carried import denied, take_token
+from agentgate.integrations.mcp.protected import (
+    ProtectedTools,
+    check_error,
+    check_signature,
+    decided_values,
+)
 from agentgate.values.refusal import Code
 
 

@@ -1,6 +1,6 @@
 """Servers of the official SDK: `GatedMCPServer`, and `protect` for a low-level `Server`.
 
-Rules: a tool is called with the decided values (`agentgate.integrations.mcp.arguments`): by
+Rules: a tool is called with the decided values (`agentgate.integrations.mcp.protected`): by
 itself, `MCPServer` parses text as JSON where a parameter is not exactly `str`. The token is
 taken out of the request before any other middleware, and redeemed at the innermost place, where
 the tool is run: no hook in between sees the one or changes the other.
@@ -28,10 +28,8 @@ from mcp_types.version import LATEST_MODERN_VERSION
 from starlette.applications import Starlette
 
 from agentgate.errors import CallDenied, ConfigError
-from agentgate.integrations.mcp.arguments import check_signature, decided_values
-from agentgate.integrations.mcp.carried import take_token
-from agentgate.integrations.mcp.denial import denied
-from agentgate.integrations.mcp.protected import ProtectedTools
+from agentgate.integrations.mcp.carried import denied, take_token
+from agentgate.integrations.mcp.protected import ProtectedTools, check_signature, decided_values
 from agentgate.values.refusal import Code
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]

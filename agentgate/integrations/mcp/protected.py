@@ -7,22 +7,45 @@ nothing runs. A tool runs from the arguments that were decided on. Every tool of
 named when it is made; another one does not start it, and one that is added later is refused.
 Only ``structuredContent`` has facts, never text. An ``isError`` result of an act leaves its
 outcome unknown, unless the tool raised `NotDone`.
+
+An SDK validates arguments after the decision, and may make other values of them: a text that is
+parsed as JSON, ``"1"`` that becomes 1, a key that is dropped. So they are validated here
+(`decided_values`), strictly and from their canonical bytes, and what came of it must dump to the
+same bytes. A plain default is in the schema that a workflow pins. What is in no schema, or cannot be
+compared, is refused at the start.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import structlog
 from anyio import CancelScope, Lock, to_thread
 from mcp_types import Tool
-from pydantic_core import to_jsonable_python
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Json,
+    PlainValidator,
+    ValidationError,
+    WrapValidator,
+)
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from agentgate.errors import (
     CallDenied,
+    CanonicalError,
     ConfigError,
     NotDone,
     NotRecorded,
@@ -30,16 +53,98 @@ from agentgate.errors import (
     ResultWithheld,
     TokenRefused,
 )
-from agentgate.integrations.asgi.refused import of_token, refuse_request
+from agentgate.integrations.asgi.received import of_token, refuse_request
 from agentgate.integrations.asgi.server import ToolServer
-from agentgate.integrations.mcp.arguments import ArgumentsChanged
 from agentgate.integrations.mcp.carried import NOTHING, TAKEN, TakenToken
-from agentgate.redemption.call import AwaitedCall
 from agentgate.redemption.credential import raise_instead
-from agentgate.token.dpop import DPoP
-from agentgate.values.canonical import definition_digest
+from agentgate.redemption.verifier import AwaitedCall
+from agentgate.values.canonical import canonical, definition_digest
 from agentgate.values.refusal import NOT_SHOWN, Code
 from agentgate.values.visible import visible
+
+_REPLACING = BeforeValidator | PlainValidator | WrapValidator
+
+
+class ArgumentsChanged(NotDone):
+    """The tool would have been given other values than were decided on. Nothing ran."""
+
+
+def check_signature(tool: str, model: type[BaseModel], *above: type[BaseModel]) -> None:
+    """Check a tool's parameters when its server starts, and those of the models in them;
+    `above`: the models that this one is in.
+
+    Raises:
+        ConfigError: a parameter whose value would not be the decided one; with why, and what to
+            do.
+    """
+    for name, field in model.model_fields.items():
+        shown = field.alias or name
+        for got, expected in _unfit(field):
+            raise ConfigError(f"tools.{tool}.{shown}", got, expected)
+        for part in _parts(field.annotation):
+            if isinstance(part, type) and issubclass(part, BaseModel) and part not in above:
+                check_signature(f"{tool}.{shown}", part, *above, part)
+
+
+def _unfit(field: Any) -> Iterator[tuple[str, str]]:
+    if field.default_factory is not None:
+        yield (
+            "a default that is made for each call",
+            "a plain default, which is in the definition that a workflow pins",
+        )
+    if field.validate_default:
+        yield "a default that is validated", "the default as the tool is to have it"
+    if not (field.validation_alias == field.serialization_alias == field.alias):
+        yield "an alias for reading or writing alone", "one alias, or none"
+    for part in (*field.metadata, *_parts(field.annotation)):
+        if isinstance(part, _REPLACING) or part is Json or type(part) is Json:
+            yield (
+                f"{getattr(part, '__name__', type(part).__name__)}, which replaces the decided value",
+                "the value as it is; convert it in the tool",
+            )
+        elif part in (set, frozenset):
+            yield f"a {part.__name__}, which has no order", "a list"
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    """An annotation and everything inside it, with what ``Annotated`` adds."""
+    yield get_origin(annotation) or annotation
+    for part in (*get_args(annotation), *getattr(annotation, "__metadata__", ())):
+        yield from _parts(part)
+
+
+def decided_values(model: type[BaseModel], arguments: Mapping[str, Any]) -> BaseModel:
+    """The arguments of a call as its tool takes them.
+
+    Raises:
+        ArgumentsChanged: they are not what the tool takes, or would be other values there. The
+            message has names, and no values.
+    """
+    try:
+        data = canonical(arguments, "args")
+        values = model.model_validate_json(data, strict=True)
+        executed = canonical(
+            values.model_dump(mode="json", by_alias=True, exclude_unset=True, warnings="none"),
+            "args",
+        )
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_context=False)[0]
+        where = ".".join(
+            ["args", *(str(part) for part in first["loc"] if part in model.model_fields)]
+        )
+        raise ArgumentsChanged(
+            f"{where}: got a value that its tool does not take as it is ({first['type']})"
+        ) from None
+    except (CanonicalError, PydanticSerializationError, TypeError, ValueError) as error:
+        raise ArgumentsChanged(
+            f"args: got values without a JSON form ({type(error).__name__})"
+        ) from None
+    if executed != data:
+        raise ArgumentsChanged(
+            "args: got values that its tool would be given otherwise than they were decided on"
+        )
+    return values
+
 
 _log = structlog.get_logger("agentgate.integrations.mcp")
 _OF_MCP = b"content-type content-length mcp-session-id mcp-protocol-version mcp-method mcp-name".split()
@@ -219,7 +324,6 @@ class ProtectedTools:
     ) -> AwaitedCall:
         refused = taken.refused
         sent = taken.token
-        proof = None
         if sent is None and refused is None:
             refused = refuse_request(
                 401,
@@ -229,9 +333,7 @@ class ProtectedTools:
                 "one in _meta, or in the Authorization header",
             )
         if refused is None and sent is not None:
-            if sent.scheme == "DPoP" and sent.proof is not None:
-                url = self.server.origin + taken.path if taken.path else self.server.audience
-                proof = DPoP(sent.proof, method="POST", url=url)
+            proof = self.server.proof(sent, "POST", taken.path)
             try:
                 certificate = None
                 if taken.scope is not None:

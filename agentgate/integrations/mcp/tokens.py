@@ -23,16 +23,19 @@ from agentgate.decision.answer import Allow, Decision, Deny, StepUp
 from agentgate.errors import ConfigError, KeysUnavailable, StoreUnavailable
 from agentgate.gate.run import AsyncRun, Run
 from agentgate.identity.fetch import ask
-from agentgate.integrations.deferral import Answered, Pause, Waiting, asking
 from agentgate.integrations.exchange import (
+    Answered,
     AskedFor,
     Credentials,
     ExchangedToken,
     ExchangeRefused,
+    Pause,
     TokenEndpoint,
+    Waiting,
+    asking,
 )
-from agentgate.integrations.mcp.denial import HeldCall
-from agentgate.shell.twins import in_a_thread
+from agentgate.integrations.mcp.carried import HeldCall
+from agentgate.shell.drive import in_a_thread
 from agentgate.token.signing import RunKey
 from agentgate.values.canonical import parse
 from agentgate.values.refusal import NOT_SHOWN, AnswerRefused, Code, RunRefused, misformed

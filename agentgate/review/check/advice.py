@@ -15,21 +15,21 @@ from dataclasses import replace
 
 from agentgate.decision.origins.earlier_calls import stands_for_words
 from agentgate.decision.origins.kinds import kind_of, of_call
-from agentgate.identity.ci import UNLASTING
+from agentgate.identity.oidc import UNLASTING
 from agentgate.intents.phrases import overlaps
 from agentgate.language.stems import stems
 from agentgate.loading.yaml_nodes import Document, dotted
 from agentgate.values.paths import EACH, FIND, FINDABLE, NUMBERS
-from agentgate.values.value_class import value_class
-from agentgate.workflow.clauses.agent import AgentRule
+from agentgate.values.value_class import Names, value_class
+from agentgate.workflow.clauses.who import AgentRule
 from agentgate.workflow.left_open import causes
-from agentgate.workflow.model import ANY, Intent, Tool, Workflow
-from agentgate.workflow.page_size import is_size
+from agentgate.workflow.model import ANY, Intent, Tool, Workflow, is_size
 from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, Fact, Rule, Source
 
 Remarks = Iterator[
     tuple[str, str]
 ]  # the key that it is about (empty: the block itself), and the text
+Blocks = Iterator[tuple[tuple[str | int, ...], Remarks]]
 
 
 @value_class
@@ -75,7 +75,7 @@ def advise(workflow: Workflow, document: Document) -> tuple[Advice, ...]:
     return tuple(sorted(found, key=lambda a: (a.line, a.column)))
 
 
-def _blocks(workflow: Workflow) -> Iterator[tuple[tuple[str | int, ...], Remarks]]:
+def _blocks(workflow: Workflow) -> Blocks:
     """Every block of the file with what is to be said of it."""
     yield ("who", "agent", "oidc", "claims"), _claims(workflow.agent)
     for intent in workflow.intents.values():
@@ -157,7 +157,7 @@ def _intent(workflow: Workflow, intent: Intent) -> Remarks:
         )
 
 
-def _overlaps(workflow: Workflow) -> Iterator[tuple[tuple[str | int, ...], Remarks]]:
+def _overlaps(workflow: Workflow) -> Blocks:
     """Words that two intents share, the first of each two.
 
     Whoever says the longer phrase does not ask for the shorter one's act.
@@ -172,7 +172,7 @@ def _overlaps(workflow: Workflow) -> Iterator[tuple[tuple[str | int, ...], Remar
         yield ("intents", name, "words", words[name].index(phrase)), iter([("", text)])
 
 
-def _pins(workflow: Workflow) -> Iterator[tuple[tuple[str, ...], Remarks]]:
+def _pins(workflow: Workflow) -> Iterator[tuple[Names, Remarks]]:
     """Every tool that is not pinned, in one remark at the first of them."""
     missing: dict[str, list[str]] = {}
     for tool in workflow.tools.values():
@@ -243,13 +243,13 @@ def _fact(workflow: Workflow, tool: Tool, fact: Fact) -> Remarks:
             f"read out of a text that the user named: whoever wrote that text chose the {fact.type}",
         )
     written = next((name for name in fact.named_by if tool.facts[name].type == "text"), None)
-    if written is not None and fact.type in FINDABLE:
+    if written and fact.type in FINDABLE:
         yield (
             "named_by",
             f"whoever writes {written} chooses which of the user's words mean this {fact.type}",
         )
     led = _label_that_leads(workflow, tool)
-    if led is not None and fact.named and fact.type in FINDABLE:
+    if led and fact.named and fact.type in FINDABLE:
         text = (
             f"trusted also where {led[0]} names the call: whoever writes {led[1]} chooses which "
             "of the user's words lead here"
@@ -383,14 +383,14 @@ def _handle(tool: Tool, rule: Rule, read: Tool) -> Source | None:
     for other, argument in read.args.items():
         alike = (
             rule.pattern is not None
-            and argument.pattern is not None
+            and argument.pattern
             and argument.pattern.source == rule.pattern.source
         )
         looked_up = name == other and len(read.args) == 1
         if (
             (alike or looked_up or own & _objects(other, read))
             and "." not in other
-            and argument.max_items is None
+            and not argument.max_items
         ):
             return Source("arg", read.name, other)
     for other, fact in read.facts.items():

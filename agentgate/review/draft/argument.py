@@ -5,19 +5,25 @@ Rules: what the schema closes (enum, const, both ends of a range, a length, a de
 the rule; what names one thing (an id, an address, a date) must come from the user's own words;
 the rest is undecided, and an undecided argument is not declared, so the gate refuses every call
 that sends it. Nothing here reads a tool's description.
+
+Of a start (`agentgate init`) nothing is undecided, since the person who signs the draft is asked
+at run time. What the user must name asks them where they did not; what is undecided, or only a
+tool's default, the model may write. Of a tool that acts each call is held for the user, who sees
+it all. What was only guessed refuses nothing: a type by a name alone becomes text of the user's
+words (a `recipient` may be no e-mail address), a pattern by examples goes, and a list may be
+longer than its schema says.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import field, replace
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
-from agentgate.loading.inline import inline
+from agentgate.decision.origins.kinds import kind_of
+from agentgate.loading.yaml_nodes import inline
 from agentgate.review.draft.toolset import (
     NAMES,
     Schema,
@@ -28,27 +34,28 @@ from agentgate.review.draft.toolset import (
     words_of,
 )
 from agentgate.values.entities import NUMERIC, normal, number
+from agentgate.values.paths import EACH
 from agentgate.values.patterns import Pattern
 from agentgate.values.samples import VARIANTS, from_pattern
-from agentgate.values.value_class import value_class
-from agentgate.workflow.page_size import sized
+from agentgate.values.tables import read_table
+from agentgate.values.value_class import Json, Values, value_class
+from agentgate.workflow.model import Effect, sized
+from agentgate.workflow.rule import CONFIRMED
 
-_FORMATS, _NAMES = (
+_FORMATS, _NAMES, _SAID = (
     {
         word: name.removeprefix(of)
         for name, words in NAMES.items()
         if name.startswith(of)
         for word in words
     }
-    for of in ("format ", "name ")
+    for of in ("format ", "name ", "said ")
 )
 Written = Mapping[str, Any]  # a rule, as a workflow writes it
 # a number in the schema stays a number, unless its name ends in one of these
 IDS = frozenset({"id", "ids", "uuid"})
 # two values of each type, as a person writes them
-SAMPLES: Mapping[str, list[str]] = json.loads(
-    Path(__file__).with_name("samples.json").read_text("utf-8")
-)
+SAMPLES: Mapping[str, list[str]] = read_table("agentgate.review.draft", "samples.toml")
 SIGNS = {"channel": "#"}
 _FROM_PROMPT = {"from": ["prompt"]}
 
@@ -126,11 +133,11 @@ class _Drafting:
     mails: bool
 
     @property
-    def _from_model(self) -> dict[str, Any]:
+    def _from_model(self) -> Json:
         return {"from": ["model"]} if self.acting else {}
 
     @property
-    def _written_by_model(self) -> dict[str, Any]:
+    def _written_by_model(self) -> Json:
         return {"from": ["model"], "entities": ["prompt"]} if self.acting else {}
 
     def _decided(
@@ -249,7 +256,7 @@ class _Drafting:
             return self._decided({"type": "boolean"}, samples=(True, None))
         if kind == "string":
             return self._text(schema)
-        untyped = not schema.keys() & {"type", "properties", "anyOf", "oneOf", "allOf", "not"}
+        untyped = not schema.keys() & "type properties anyOf oneOf allOf not".split()
         ask = (
             "of no type: which one? type: json takes any object or list"
             if untyped
@@ -486,15 +493,6 @@ def _shape(schema: Schema) -> str | None:
     )
 
 
-_SAID = {
-    "iban": "iban",
-    "e-mail": "email",
-    "email": "email",
-    "url": "url",
-    "link": "url",
-    "phone": "phone",
-    "telephone": "phone",
-}
 _CODE = re.compile(r"[A-Z][A-Za-z]{0,9}[-_]?[0-9]{2,12}", re.ASCII)
 _RUN = re.compile(r"[0-9]+", re.ASCII)
 _QUOTED = re.compile(r"\b[A-Z][A-Za-z]{0,9}[-_]?[0-9]{2,12}\b", re.ASCII)
@@ -511,3 +509,116 @@ def _matching(pattern: str) -> tuple[str, Any] | None:
         key=lambda v: not any(c.isdigit() for c in v),
     )
     return (matching[0], matching[1] if len(matching) > 1 else None) if matching else None
+
+
+# --- as a start drafts it ---------------------------------------------------------------------
+def opened(a: Argument, schema: Any, root: Values, *, acting: bool) -> Argument:
+    """The argument for a start in which the person who runs it is asked: what is undecided, or
+    only a default, the model may write.
+    """
+    resolved = resolve(schema, root)
+    kind = resolved.get("type")
+    if a.rule is not None and not (
+        resolved.get("default") is not None and {"is", "pattern"} & a.rule.keys()
+    ):
+        a = _unguessed(a, a.rule)
+        soft = {
+            **(a.rule or {}),
+            **({"max_items": _MOST} if "max_items" in (a.rule or {}) else {}),
+        }
+        return replace(a, rule=soft)
+    left_out = a.left_out or (
+        {"optional": True} if not a.always or resolved.get("default") is not None else {}
+    )
+    rule: Json = {"type": "json", "text": 4000}
+    sample: Any = {"note": "hello"}
+    items = resolve(resolved.get("items"), root) if kind == "array" else {}
+    closed = items.get("enum")
+    if (
+        isinstance(closed, list)
+        and closed
+        and all(constant(v)[0] == "text" and constant(v)[1] for v in closed)
+    ):
+        rule = {"each_in": closed, "max_items": _MOST}
+        sample = [closed[0]]
+    elif (element := _SIMPLE.get(str(items.get("type")))) is not None:
+        rule = {**element[0], "max_items": _MOST}
+        sample = [element[1]]
+    elif str(kind) in _SIMPLE:
+        rule = dict(_SIMPLE[str(kind)][0])
+        sample = _SIMPLE[str(kind)][1]
+    elif kind == "array":
+        sample = ["hello"]
+    elif a.open:  # of no type: most are text
+        rule = dict(_SIMPLE["string"][0])
+        sample = "hello"
+    return Argument(
+        a.name,
+        {**rule, **({"from": ["model"]} if acting else {}), **left_out},
+        "the model chooses",
+        samples=(sample, None),
+        always=a.always,
+    )
+
+
+def asked_about(a: Argument, effect: Effect) -> Argument:
+    """The argument, about which the user is asked where they did not name it; their yes names
+    what is looked up, and who is written to.
+    """
+    rule = a.rule or {}
+    if not set(rule.get("from", ())) - {"model"}:
+        return a
+    kinds = (
+        kind_of(CONFIRMED).types
+        if effect == "read"
+        else frozenset[str]()
+        if effect == "destructive"
+        else _RECIPIENTS
+    )
+    named = (
+        ["confirmed"] if rule.get("type", "text") in kinds and "prompt" in rule["from"] else []
+    )
+    return replace(
+        a, rule={**rule, "from": [*rule["from"], *named], "unknown_origin": "confirm"}
+    )
+
+
+def _unguessed(a: Argument, rule: Values) -> Argument:
+    """The argument without what was only guessed, and would refuse what the tool takes."""
+    only = rule.get("each_in", ())
+    if EACH in a.name and len(only) == 1:  # a default inside a list
+        kind = str(rule.get("type", "string"))
+        return replace(
+            a,
+            rule={
+                **{k: v for k, v in rule.items() if k not in {"each_in", "type"}},
+                **_SIMPLE[kind][0],
+            },
+            note="the model chooses",
+        )
+    if a.note.startswith("pattern guessed"):
+        return replace(a, rule={key: value for key, value in rule.items() if key != "pattern"})
+    if (
+        not a.note.startswith("type guessed from its name")
+        or words_of(a.name)[-1] in IDS
+        or not a.samples
+    ):
+        return a
+    first = a.samples[0][0] if isinstance(a.samples[0], list) else a.samples[0]
+    return replace(
+        a,
+        rule={"text": 2000, **{k: v for k, v in rule.items() if k != "type"}},
+        note="a text of the user's words",
+        spoken=first,
+    )
+
+
+_RECIPIENTS = frozenset("email iban phone user channel".split())
+_MOST = 50  # elements of a list
+# of a JSON Schema's type: any value of it, and one
+_SIMPLE: Mapping[str, tuple[Values, Any]] = {
+    "string": ({"text": 2000}, "hello"),
+    "integer": ({"type": "integer"}, 1),
+    "number": ({"type": "number"}, 1),
+    "boolean": ({"type": "boolean"}, True),
+}

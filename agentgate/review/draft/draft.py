@@ -16,24 +16,29 @@ from dataclasses import field
 from datetime import date
 from functools import partial
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from agentgate.errors import ConfigError, WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.intents.phrases import overlaps
 from agentgate.loading.definition import load_text
-from agentgate.loading.inline import inline
-from agentgate.review.draft.argument import Argument, argument
+from agentgate.loading.yaml_nodes import inline
+from agentgate.review.draft.argument import Argument, argument, asked_about, opened
 from agentgate.review.draft.first_tests import first_tests, refused
-from agentgate.review.draft.links import Linked, Returned, declared_fact, linked, stated
 from agentgate.review.draft.phrasebook import example, listed, speaking, usual
-from agentgate.review.draft.results import Samples, facts_of
-from agentgate.review.draft.start import asked_about, opened
+from agentgate.review.draft.results import (
+    Linked,
+    Returned,
+    Samples,
+    declared_fact,
+    facts_of,
+    linked,
+    stated,
+)
 from agentgate.review.draft.template import render
 from agentgate.review.draft.toolset import DeclaredTool, effect_of, leaves, verb_of, words_of
 from agentgate.review.scenarios.values import put_at, steps
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import Json, Names, Values, value_class
 from agentgate.values.visible import visible
 from agentgate.workflow.model import Effect
 
@@ -42,7 +47,7 @@ _MARK = re.compile(r"(?:^|\s)#[ ]*DECIDE:[ ]*(.*)$")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,127}", re.ASCII)
 _COLUMN = 44
 _EFFECT_RISK = {"read": "low", "write": "medium", "egress": "medium", "destructive": "high"}
-_TEMPLATE = Path(__file__).parent / "templates" / "workflow.yaml.j2"
+_TEMPLATE = "review/draft/templates/workflow.yaml.j2"
 _RISKS = ("low", "medium", "high")
 _Place = tuple[str, str]  # a tool and an argument of it
 
@@ -61,7 +66,7 @@ class DraftedTool:
     args: tuple[Argument, ...]
     intent: str
     label: str
-    facts: Mapping[str, tuple[Mapping[str, Any], str]] = field(default_factory=dict)
+    facts: Mapping[str, tuple[Values, str]] = field(default_factory=dict)
     sampled: bool = False
 
     @property
@@ -113,11 +118,11 @@ class DraftedTool:
         }
 
     @property
-    def call(self) -> dict[str, Any]:
+    def call(self) -> Json:
         """Arguments that the draft permits where the user said `spoken`."""
-        args: dict[str, Any] = {}
+        args: Json = {}
         for a in self.decided:
-            if a.always and a.samples is not None:
+            if a.always and a.samples:
                 args = (
                     put_at(args, steps(a.name), a.samples[0])
                     if "." in a.name
@@ -126,13 +131,13 @@ class DraftedTool:
         return args
 
     @property
-    def others(self) -> dict[str, Any]:
+    def others(self) -> Json:
         """For each argument that must come from the prompt, another value of the same form."""
         return {
             a.name: a.samples[1]
             for a in self.args
             if a.always and a.spoken and "." not in a.name
-            if a.samples is not None and a.samples[1] is not None
+            if a.samples and a.samples[1] is not None
         }
 
 
@@ -145,7 +150,7 @@ class Draft:
     example: DraftedTool  # the tool that the test file's base calls
     prompt: str  # what the user of that call says
     tools: tuple[DraftedTool, ...]  # all drafted tools
-    left_out: tuple[str, ...]  # tools whose names no workflow can declare
+    left_out: Names  # tools whose names no workflow can declare
 
 
 def undecided(text: str) -> tuple[tuple[int, int, str], ...]:
@@ -232,7 +237,7 @@ def draft(
 
 def _split_by_name(
     tools: Sequence[DeclaredTool],
-) -> tuple[list[DeclaredTool], tuple[str, ...]]:
+) -> tuple[list[DeclaredTool], Names]:
     """The tools whose names a workflow can declare, and the names of the others."""
     named = [tool for tool in tools if _TOOL_NAME.fullmatch(tool.name) and tool.name != "any"]
     left_out = tuple(visible(tool.name, 80) for tool in tools if tool not in named)
@@ -462,7 +467,7 @@ def _phrases(tool: DraftedTool, words: Sequence[Sequence[str]]) -> Iterator[str]
     yield f"counter_examples: [{inline(f'{verb.capitalize()} all of them')}]"
 
 
-def _words(tool: DraftedTool) -> tuple[tuple[str, ...], str]:
+def _words(tool: DraftedTool) -> tuple[Names, str]:
     """The words of a tool's name, and the one that says what it does."""
     words = words_of(tool.name)
     return words, speaking(words, verb_of(tool.name))

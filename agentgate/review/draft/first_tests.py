@@ -11,15 +11,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from agentgate.decision.answer import Deny, Eligible
-from agentgate.review.scenarios.case import NamedCase, cases_yaml, file_yaml, rules_of
-from agentgate.review.scenarios.fields import SceneError, Values
 from agentgate.review.scenarios.scene import Scene
-from agentgate.review.scenarios.testfile import impossible
+from agentgate.review.scenarios.testfile import (
+    NamedCase,
+    cases_yaml,
+    file_yaml,
+    impossible,
+    rules_of,
+)
+from agentgate.review.scenarios.values import SceneError
+from agentgate.values.value_class import Names, Values
 from agentgate.values.visible import visible
 from agentgate.workflow.model import Workflow
 
 
-def refused(workflow: Workflow, base: Values) -> tuple[str, ...]:
+def refused(workflow: Workflow, base: Values) -> Names:
     """The fields for which the engine denies or holds a base; none: it allows the call, or only
     a rule that always asks holds it.
     """

@@ -16,8 +16,11 @@ from importlib.resources import files
 from typing import NamedTuple
 
 from agentgate.intents.lexical import derive
-from agentgate.loading.inline import inline
+from agentgate.loading.yaml_nodes import inline
+from agentgate.values.value_class import Names
 from agentgate.workflow.model import PLACES, Intent
+
+Texts = Sequence[str]
 
 _WIDTH = 120
 
@@ -27,9 +30,9 @@ class Act(NamedTuple):
     and the groups of phrases for it.
     """
 
-    verbs: tuple[str, ...]
-    things: tuple[str, ...]
-    groups: tuple[tuple[str, ...], ...]
+    verbs: Names
+    things: Names
+    groups: tuple[Names, ...]
 
 
 def _read(book: str) -> Mapping[str, Act]:
@@ -49,10 +52,8 @@ def _read(book: str) -> Mapping[str, Act]:
 
 
 BOOK = _read(files("agentgate.review.draft").joinpath("phrasebook.txt").read_text("utf-8"))
-ACTS: tuple[str, ...] = tuple(sorted(BOOK))
-VERBS: Mapping[str, tuple[str, ...]] = {
-    name: act.verbs for name, act in BOOK.items() if act.verbs
-}
+ACTS: Names = tuple(sorted(BOOK))
+VERBS: Mapping[str, Names] = {name: act.verbs for name, act in BOOK.items() if act.verbs}
 _SAME = {verb: act for act, verbs in VERBS.items() for verb in verbs}
 _MAKES = frozenset(
     "add apply assign book create issue leave log make open place plan post prepare put "
@@ -75,7 +76,7 @@ _ALSO = {  # what users call a thing
 }
 
 
-def groups(act: str, thing: str = "") -> tuple[tuple[str, ...], ...]:
+def groups(act: str, thing: str = "") -> tuple[Names, ...]:
     """The usual words for an act (one of `ACTS`), ready for `words` of an intent, in groups.
 
     `thing`: what the tool acts on ("event"), also under its other names; without it, phrases
@@ -93,7 +94,7 @@ def groups(act: str, thing: str = "") -> tuple[tuple[str, ...], ...]:
     return tuple(group for group in made if group) or ((act,),)
 
 
-def listed(groups: Sequence[Sequence[str]]) -> Iterator[str]:
+def listed(groups: Sequence[Texts]) -> Iterator[str]:
     """Words as a YAML list: each group begins a line, and no line is long."""
     yield "words: ["
     for group in groups:
@@ -108,7 +109,7 @@ def listed(groups: Sequence[Sequence[str]]) -> Iterator[str]:
     yield "]"
 
 
-def _named(phrase: str, names: Sequence[str]) -> Iterator[str]:
+def _named(phrase: str, names: Texts) -> Iterator[str]:
     if "{thing}" not in phrase:
         yield phrase
         return
@@ -118,7 +119,7 @@ def _named(phrase: str, names: Sequence[str]) -> Iterator[str]:
 
 
 # --- the act that a name suggests -------------------------------------------------------------
-def act_of(verb: str, things: Sequence[str] = ()) -> str | None:
+def act_of(verb: str, things: Texts = ()) -> str | None:
     """The kind of act that a tool's verb belongs to; None where there is no list for it.
 
     `things`: the other words of its name: what is made or taken away may say more ("send",
@@ -141,7 +142,7 @@ def act_of(verb: str, things: Sequence[str] = ()) -> str | None:
     return act if act in ACTS else None
 
 
-def speaking(words: Sequence[str], verb: str) -> str:
+def speaking(words: Texts, verb: str) -> str:
     """The first of a name's verb (as far as `verb_of` can tell), its first and its last word
     for which there is a list; else the verb.
     """
@@ -150,7 +151,7 @@ def speaking(words: Sequence[str], verb: str) -> str:
     )
 
 
-def usual(words: Sequence[str], verb: str) -> tuple[tuple[str, ...], ...]:
+def usual(words: Texts, verb: str) -> tuple[Names, ...]:
     """The usual words for what a tool's name suggests, in groups; only its verb where there is
     no list for it.
     """
@@ -163,7 +164,7 @@ def usual(words: Sequence[str], verb: str) -> tuple[tuple[str, ...], ...]:
     return groups(act, things[-1] if things else "")
 
 
-def example(phrases: Sequence[Sequence[str]], words: Sequence[str], verb: str) -> str:
+def example(phrases: Sequence[Texts], words: Texts, verb: str) -> str:
     """A request in which these words are found: the verb, the verb with its object, or a phrase
     without a place ("stop" alone denies).
     """

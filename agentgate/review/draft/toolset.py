@@ -29,11 +29,10 @@ import orjson
 from agentgate.errors import CanonicalError, ConfigError
 from agentgate.loading.definition import read_file
 from agentgate.values.canonical import definition_digest
-from agentgate.values.entities import number
-from agentgate.values.forms import choices, mapping
+from agentgate.values.entities import choices, mapping, number
 from agentgate.values.paths import EACH
 from agentgate.values.patterns import Pattern
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import Names, value_class
 from agentgate.workflow.model import Effect
 
 Schema = Mapping[str, Any]
@@ -185,7 +184,7 @@ class DeclaredTool:
 
     name: str
     description: str  # what it says of itself
-    schema: Mapping[str, Any]  # the JSON Schema of its arguments
+    schema: Schema  # the JSON Schema of its arguments
     definition: str  # the ``sha256:...`` that a workflow pins
     hints: Mapping[str, bool]  # those MCP annotations that it sets to true or false
 
@@ -329,7 +328,7 @@ _STRICT: tuple[Effect, ...] = ("read", "write", "egress", "destructive")
 _VERBS: Mapping[Effect, frozenset[str]] = {effect: NAMES[effect] for effect in _STRICT}
 
 
-def words_of(name: str) -> tuple[str, ...]:
+def words_of(name: str) -> Names:
     """The words of a name, in lower case: ``orders.getById`` -> orders, get, by, id."""
     return tuple(w.lower() for w in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", name))
 
@@ -348,7 +347,7 @@ def verb_of(name: str) -> str:
     return known[0] if known else words[-1] if words else name.lower()
 
 
-def _asks(words: tuple[str, ...]) -> bool:
+def _asks(words: Names) -> bool:
     """Whether "request" is the verb of a name (``request_review``) and not its object
     (``get_request``, ``merge_pull_request``).
     """
@@ -378,11 +377,7 @@ def effect_of(tool: DeclaredTool) -> tuple[Effect, str]:
     named, hit = next(hits, (None, ""))
     why = f"its name says '{hit}'"
     if named in {None, "write"}:
-        people = (
-            next((w for w in words if w in NAMES["people"]), None)
-            if named is not None
-            else None
-        )
+        people = next((w for w in words if w in NAMES["people"]), None) if named else None
         if _asks(words) or people is not None:
             named = "egress"
             why = f"its name says '{people or 'request'}': somebody else hears of it, or is let in"
@@ -390,7 +385,7 @@ def effect_of(tool: DeclaredTool) -> tuple[Effect, str]:
     if named == "read" and arguments & {"url", "uri", "webhook", "endpoint"}:
         named = "egress"
         why = "it reads from an address that the caller gives"
-    if named is None and (begins := words_of(tool.description.strip()[:40])[:1]):
+    if not named and (begins := words_of(tool.description.strip()[:40])[:1]):
         named = next(
             (
                 effect
@@ -401,9 +396,9 @@ def effect_of(tool: DeclaredTool) -> tuple[Effect, str]:
         )
         why = f"its description begins with '{begins[0]}'"
     hinted = _hinted(tool.hints)
-    if hinted is None:
-        return (named, why) if named is not None else ("write", UNSAID)
-    if named is None or _STRICT.index(hinted) >= _STRICT.index(named):
+    if not hinted:
+        return (named, why) if named else ("write", UNSAID)
+    if not named or _STRICT.index(hinted) >= _STRICT.index(named):
         return hinted, "its annotations say so"
     return named, f"{why}, though its annotations say {hinted}"
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from agentgate.decision.limits import SCALE
+from agentgate.decision.checks import SCALE
 from agentgate.review.mutation.arguments import conditions, firing, unclear_prompts
 from agentgate.review.mutation.mutant import (
     AnyText,
@@ -23,15 +23,22 @@ from agentgate.review.mutation.mutant import (
     Mutated,
     Part,
 )
-from agentgate.review.scenarios.fields import limit_name
 from agentgate.review.scenarios.scene import readings
-from agentgate.review.scenarios.values import candidates, moment_of
+from agentgate.review.scenarios.values import candidates, limit_name, moment_of
 from agentgate.values.entities import number
 from agentgate.workflow.clauses.clause import EVERYTHING, Loosening, WorkflowClause
-from agentgate.workflow.clauses.sequence import Sequence
 from agentgate.workflow.clauses.table import clauses_of
 from agentgate.workflow.left_open import answerable
-from agentgate.workflow.model import ANY, NONE, Intent, Limit, StepUpRule, Tool, Workflow
+from agentgate.workflow.model import (
+    ANY,
+    NONE,
+    Intent,
+    Limit,
+    Sequence,
+    StepUpRule,
+    Tool,
+    Workflow,
+)
 from agentgate.workflow.operators import as_sent, step_of
 from agentgate.workflow.rule import Rule, WhenOpen
 
@@ -171,13 +178,11 @@ def tools(basis: Basis, part: Part) -> Mutated:
         )
     words = f"{tool.effect} -> read"
     name = f"{tool.name} counts as {tool.effect}"
-    yield from part.without(
-        "effect", name, words=words, pin=("grants", "effect"), effect="read"
-    )
+    yield from part.without("effect", name, words=words, pin="grants.effect", effect="read")
     yield from part.without(
         "audience",
         f"{tool.name} is for its server only",
-        pin=("grants", "audience"),
+        pin="grants.audience",
         audience="",
     )
     if tool.scope:
@@ -185,7 +190,7 @@ def tools(basis: Basis, part: Part) -> Mutated:
             "scope",
             "wider",
             f"{tool.name} has its scope only",
-            pin=("grants", "scope"),
+            pin="grants.scope",
             scope=(*tool.scope, "more"),
         )
     yield from part.without(
@@ -196,7 +201,7 @@ def tools(basis: Basis, part: Part) -> Mutated:
     )
     name = f"the server of {tool.name} burns the token"
     yield from part.without(
-        "redeem", name, words="server -> wrapper", pin=("grants", "redeem"), redeem="wrapper"
+        "redeem", name, words="server -> wrapper", pin="grants.redeem", redeem="wrapper"
     )
     for order in tool.sequence:
         inside = part.inside(f"sequence.{tool.name}", "sequence", order)
@@ -227,7 +232,7 @@ def _drop_upstream(part: Part) -> Mutated:
             setting,
             "dropped",
             f"the credential of {part.tool}",
-            pin=("grants", "upstream"),
+            pin="grants.upstream",
             settings=rest,
         )
 
@@ -256,22 +261,18 @@ def _step_up(basis: Basis, tool: Part, rule: StepUpRule) -> Mutated:
             f"{rule.group} -> the user",
             name,
             fires,
-            pin=("asks", "user"),
+            pin="asks.user",
             user=True,
         )
         yield part.mutant(
-            "approvers.group", "another", name, fires, pin=("asks", "group"), group="everybody"
+            "approvers.group", "another", name, fires, pin="asks.group", group="everybody"
         )
-        yield part.moved(
-            "approvers.count", name, fires, pin=("asks", "count"), field="count", by=-1
-        )
-    yield part.moved("timeout", name, fires, pin=("asks", "timeout"))
-    yield from part.without("approvers.not", name, fires, pin=("asks", "not"), exclude=())
+        yield part.moved("approvers.count", name, fires, pin="asks.count", field="count", by=-1)
+    yield part.moved("timeout", name, fires, pin="asks.timeout")
+    yield from part.without("approvers.not", name, fires, pin="asks.not", exclude=())
     for shown in rule.show:
         rest = tuple(each for each in rule.show if each != shown)
-        yield part.mutant(
-            "show", f"{shown} dropped", name, fires, pin=("asks", "show"), show=rest
-        )
+        yield part.mutant("show", f"{shown} dropped", name, fires, pin="asks.show", show=rest)
 
 
 # --- limits -----------------------------------------------------------------------------------
@@ -309,7 +310,7 @@ def _limit(basis: Basis, part: Part, tool: Tool) -> Mutated:
     more = _amount(limit, limit.maximum + unit)
     name = f"more than {bound} per {limit.per}"
     yield part.mutant("max", f"{bound} -> {more}", name, full, maximum=limit.maximum + unit)
-    if limit.every is not None and limit.per not in {"turn", "run"}:
+    if limit.every and limit.per not in {"turn", "run"}:
         recent = [{**each, "spent_ago": f"{limit.every - 1}s"} for each in full]
         yield part.moved(
             "every", f"{bound} per {limit.per} are counted for {limit.every} s", recent, by=-1
@@ -384,11 +385,11 @@ def frame(basis: Basis) -> Mutated:
             "enforce -> observe",
             "refusals are enforced",
             line=1,
-            pin=("grants", "mode"),
+            pin="grants.mode",
             observe=True,
         )
     token = root.inside("token", "token")
-    yield token.moved("ttl", f"a token lives {w.token.ttl} s", pin=("grants", "ttl"))
+    yield token.moved("ttl", f"a token lives {w.token.ttl} s", pin="grants.ttl")
     bound = next(
         (
             name
@@ -401,7 +402,7 @@ def frame(basis: Basis) -> Mutated:
         token = replace(token, tool=bound)
         name = "a token is bound to the agent's key"
         yield token.mutant(
-            "bound_to", "agent_key dropped", name, pin=("grants", "bound_to"), agent_key=False
+            "bound_to", "agent_key dropped", name, pin="grants.bound_to", agent_key=False
         )
     yield from _clauses(basis)
 

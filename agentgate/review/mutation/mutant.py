@@ -16,7 +16,7 @@ from typing import Any
 from agentgate.decision.answer import Eligible
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.values import parts
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import Names, value_class
 from agentgate.workflow.model import Workflow
 
 Changes = Mapping[str, Any]
@@ -24,7 +24,7 @@ _BASE: tuple[Changes, ...] = ({},)
 _SECONDS = frozenset({"ttl", "timeout", "within", "every"})  # fields of the model
 
 
-class Anything(tuple[str, ...]):
+class Anything(Names):
     """A list that contains every name; it prints as the list it was."""
 
     __slots__ = ()
@@ -60,8 +60,7 @@ class Mutant:
     tool: str = ""  # the tool whose calls can show it; empty: any
     # changes to a base that may show it, the simplest first
     tries: tuple[Changes, ...] = field(default=(), repr=False)
-    # for what no decision shows: ``("grants", "ttl")`` or ``("asks", "count")``
-    pin: tuple[str, str] | None = None
+    pin: str = ""  # for what no decision shows: ``grants.ttl`` or ``asks.count``
     name: str = ""  # the name of a case that shows it
 
     @property
@@ -110,7 +109,7 @@ class Part:
                 )
             return self.put(replace(self.value, **{field: changed}))
 
-        return Part(path, held if part is None else part, put, tool or self.tool)
+        return Part(path, part or held, put, tool or self.tool)
 
     def mutant(
         self,
@@ -121,7 +120,7 @@ class Part:
         *,
         of: tuple[str, str] | None = None,
         line: int | None = None,
-        pin: tuple[str, str] | None = None,
+        pin: str = "",
         **changes: Any,
     ) -> Mutant:
         """The workflow with these fields of the part changed, the first of which is the
@@ -193,7 +192,7 @@ class Basis:
             lambda tool: base.set(self.calling(tool)) if base else filled(tool)
         )
 
-    def turns(self, tool: str) -> tuple[str, ...]:
+    def turns(self, tool: str) -> Names:
         """The user's words in the scene of a tool."""
         return parts(self.scene(tool).values["prompt"])
 

@@ -10,34 +10,38 @@ A condition for which no case was found stays among the survivors.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.review.mutation.arguments import argument, fact
 from agentgate.review.mutation.clauses import frame, intents, limits, tools
 from agentgate.review.mutation.mutant import Basis, Mutant, Mutated, NotCovered
-from agentgate.review.scenarios.case import (
+from agentgate.review.scenarios.scene import Scene
+from agentgate.review.scenarios.testfile import (
     NamedCase,
+    TestFile,
     asked,
     file_yaml,
     granted,
+    impossible,
     mismatch,
+    passing,
     rules_of,
+    scenes,
 )
-from agentgate.review.scenarios.fields import SceneError
-from agentgate.review.scenarios.scene import Scene
-from agentgate.review.scenarios.testfile import TestFile, impossible, passing, scenes
-from agentgate.values.refusal import Failure, Reason
-from agentgate.values.value_class import value_class
+from agentgate.review.scenarios.values import SceneError
+from agentgate.values.refusal import Failure, Failures, Reason
+from agentgate.values.tables import read_table
+from agentgate.values.value_class import Names, value_class
 from agentgate.workflow.model import Workflow
+
+Mutants = tuple[Mutant, ...]
 
 # Every field of `agentgate.workflow.model` that no case can cover: where it stands, and the
 # reason. A field that is a condition, and is neither loosened nor listed here, fails a test.
-_LISTED = json.loads(Path(__file__).with_name("not_covered.json").read_text("utf-8"))
-NOT_COVERED = {(kind, field): NotCovered(path, why) for kind, field, path, why in _LISTED}
+_ROWS = read_table("agentgate.review.mutation", "not_covered.toml")["rows"]
+NOT_COVERED = {(kind, field): NotCovered(path, why) for kind, field, path, why in _ROWS}
 
 
 @value_class
@@ -52,8 +56,8 @@ class Mutations:
 class Survey:
     """How far a test file covers a workflow."""
 
-    mutants: tuple[Mutant, ...]  # all of them
-    survivors: tuple[Mutant, ...]  # those that no case notices
+    mutants: Mutants  # all of them
+    survivors: Mutants  # those that no case notices
     not_covered: tuple[NotCovered, ...]  # conditions that no case can cover, with the reason
 
 
@@ -114,7 +118,7 @@ class Proposal:
     """A case, and the conditions it covers that no other case does."""
 
     case: NamedCase
-    covers: tuple[Mutant, ...]
+    covers: Mutants
 
 
 @value_class
@@ -122,7 +126,7 @@ class Proposals:
     """The proposed cases. `left`: conditions that none was found for."""
 
     found: tuple[Proposal, ...]
-    left: tuple[Mutant, ...]
+    left: Mutants
 
 
 def propose(workflow: Workflow, tests: TestFile | None = None) -> Proposals:
@@ -149,7 +153,7 @@ def propose(workflow: Workflow, tests: TestFile | None = None) -> Proposals:
     while waiting:
         mutant = waiting.pop(0)
         best = _best(basis, base, mutant, taken)
-        if best is None:
+        if not best:
             left.append(mutant)
             continue
         covered = [m for m in waiting if notices(*best, m)]
@@ -219,9 +223,9 @@ def _best(
             best = min(
                 best or (rank, case, scene), (rank, case, scene), key=lambda each: each[0]
             )
-        if best is not None and (best[0] <= (1, 1) or index > _TRIES // 2):
+        if best and (best[0] <= (1, 1) or index > _TRIES // 2):
             break
-    return None if best is None else best[1:]
+    return best and best[1:]
 
 
 def _cases(
@@ -233,13 +237,13 @@ def _cases(
         return
     held = rules_of(answer)
     case = replace(blank, answer=answer.asks, rules=held)
-    if mutant.pin is None:
+    if not mutant.pin:
         yield case
         yield from (
             replace(case, because=because) for because in _reasons(answer.failures) if held
         )
         return
-    block, key = mutant.pin
+    block, _, key = mutant.pin.partition(".")
     if block == "grants":
         yield replace(case, grants={key: granted(workflow, scene.call, answer)[key]})
     for hold in answer.holds if block == "asks" else ():
@@ -247,7 +251,7 @@ def _cases(
             yield replace(case, asks={hold.rule.id: {key: asked(hold.rule)[key]}})
 
 
-def _reasons(failures: tuple[Failure, ...]) -> Iterable[tuple[str, ...]]:
+def _reasons(failures: Failures) -> Iterable[Names]:
     """Ways to name these failures: by field, by reason."""
     by_field, by_reason = (
         tuple(dict.fromkeys(map(name, failures)))

@@ -39,7 +39,7 @@ from agentgate.review.replay.evaluate import (
 )
 from agentgate.values.entities import Key, normal
 from agentgate.values.paths import EACH
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import Values, value_class
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.rule import Rule
 
@@ -49,9 +49,10 @@ TARGETS: Mapping[Kind, float] = {
     "a value from free text": 0.01,
     "a value never seen": 0.0,
 }
-NAMING = frozenset({"email", "iban", "url", "domain", "user", "channel", "path", "phone", "id"})
+NAMING = frozenset("email iban url domain user channel path phone id".split())
 MOST = 8  # values of one kind for one argument, in the order of the results
 Path = tuple[str | int, ...]
+Cause = tuple[str, str, str, str]  # as `Tally` counts them
 Place = tuple[str, ...]
 
 
@@ -64,7 +65,7 @@ class Exchange:
     argument: str  # the argument whose value is exchanged
     kind: Kind  # where the new value comes from
     place: str  # that place, for a reader
-    args: Mapping[str, Any]  # the arguments with the new value
+    args: Values  # the arguments with the new value
     # index of an earlier step -> its result with the value planted; empty where nothing was
     # planted
     results: Mapping[int, Any] = field(default_factory=dict)
@@ -319,17 +320,17 @@ class Tally:
     held: int = 0
     refused: int = 0
     # how often each (tool, argument, place, origin) was minted
-    why: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    why: Counter[Cause] = field(default_factory=Counter)
     # how often a mutant met each (answer, tool, argument, reason); every reason of a mutant
     # counts
-    stopped: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    stopped: Counter[Cause] = field(default_factory=Counter)
 
     @property
     def total(self) -> int:
         """All mutants of the kind."""
         return self.minted + self.held + self.refused
 
-    def ranked(self) -> list[tuple[tuple[str, str, str, str], int]]:
+    def ranked(self) -> list[tuple[Cause, int]]:
         """`why`, the most frequent first."""
         return sorted(self.why.items(), key=lambda item: (-item[1], item[0]))
 

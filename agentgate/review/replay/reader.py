@@ -8,13 +8,13 @@ count of it is checked each time (`agentgate.intents.chat`).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from agentgate.errors import ConfigError
 from agentgate.intents.chat import ANSWER, ChatDeriver, ModelReader
+from agentgate.values.value_class import Values
 from agentgate.workflow.model import Intent
 
 
@@ -37,7 +37,7 @@ class RecordedReader(ModelReader):
                 "answers", f"{file} ({type(error).__name__})", "answers that --record wrote"
             ) from error
 
-    def ask_model(self, intents: tuple[Intent, ...], question: str) -> Mapping[str, Any]:  # noqa: ARG002 - as its base
+    def ask_model(self, intents: tuple[Intent, ...], question: str) -> Values:  # noqa: ARG002 - as its base
         """The recorded answer."""
         return self._answers[_digest(question)]
 
@@ -49,7 +49,7 @@ class RecordingReader(ChatDeriver):
         super().__init__(model, timeout=60.0)
         self._file = file
 
-    def ask_model(self, intents: tuple[Intent, ...], question: str) -> Mapping[str, Any]:
+    def ask_model(self, intents: tuple[Intent, ...], question: str) -> Values:
         """The model's answer, on record."""
         answer = super().ask_model(intents, question)
         found = {name: one.model_dump() for name, one in answer.items()}

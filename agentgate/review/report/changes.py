@@ -14,18 +14,19 @@ import difflib
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-from agentgate.review.draft.template import render
+from agentgate.review.draft.template import PACKAGE, render
 from agentgate.review.report.contrast import contrast, shortened
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import Json, Names, value_class
 from agentgate.values.visible import code, markdown, visible
 
-_TEMPLATES = Path(__file__).parent / "templates"
+_TEMPLATES = "review/report/templates"
 MOST_ROWS = 8  # of a comment, in sight; further rows are folded away below
 _MOST_FOLDED = 200  # a forge takes a comment of some 65,000 characters
 _MOST_TEXT = 1_000  # characters of one cell of a comment
+
+
+_Pairs = tuple[tuple[str, str], ...]
 
 
 @value_class
@@ -46,8 +47,11 @@ class Change:
     # none
     answers: tuple[str, str] = ("", "")
     # that call, whole: the user's words, then its arguments
-    whole: tuple[tuple[str, str], ...] = ()
-    lines: tuple[str, ...] = ()  # more about it, a line each (what a new tool is)
+    whole: _Pairs = ()
+    lines: Names = ()  # more about it, a line each (what a new tool is)
+
+
+Rows = tuple[Change, ...]
 
 
 @value_class
@@ -57,21 +61,21 @@ class Changes:
     id: str  # the workflow's
     old: str  # versions (``v7``), or ``nothing`` for a new or removed workflow
     new: str
-    wider: tuple[Change, ...] = ()  # what is newly and what no longer permitted
-    narrower: tuple[Change, ...] = ()
-    read_yourself: tuple[Change, ...] = ()  # what no program compared, or could show by a call
+    wider: Rows = ()  # what is newly and what no longer permitted
+    narrower: Rows = ()
+    read_yourself: Rows = ()  # what no program compared, or could show by a call
     # rules that differ, although no call does, as roles and other rules are today
-    alike: tuple[Change, ...] = ()
+    alike: Rows = ()
     # what decides nothing: titles, owners, the order of a list, a word less
-    idle: tuple[str, ...] = ()
+    idle: Names = ()
     # who must still sign, in words, one line each; empty: not known here
-    signers: tuple[str, ...] = ()
-    lines: tuple[str, ...] = ()  # the change of the file, as a unified diff
+    signers: Names = ()
+    lines: Names = ()  # the change of the file, as a unified diff
     # what a reviewer asks first: risk, tenants, last day, who proposes it
-    about: tuple[tuple[str, str], ...] = ()
+    about: _Pairs = ()
     engine: str = ""  # what compared the versions
     digest: str = ""  # ``sha256:...`` of the new definition
-    notes: tuple[str, ...] = ()  # further remarks
+    notes: Names = ()  # further remarks
 
     @property
     def looks(self) -> bool:
@@ -105,7 +109,7 @@ class Changes:
         return ", ".join(f"{name}: {len(found)}" for name, found in kinds if found)
 
 
-def unified(old: str, new: str, names: tuple[str, str]) -> tuple[str, ...]:
+def unified(old: str, new: str, names: tuple[str, str]) -> Names:
     """The lines of a unified diff, all of them: what came last would else be what nobody
     reads.
     """
@@ -195,7 +199,7 @@ def consequence(change: Change) -> str:
     return f"{change.example}: {change.effect}" if change.example else change.effect
 
 
-def as_json(changes: Changes) -> dict[str, Any]:
+def as_json(changes: Changes) -> Json:
     """The change for a program."""
     return {
         "workflow": changes.id,
@@ -221,7 +225,7 @@ def as_json(changes: Changes) -> dict[str, Any]:
     }
 
 
-def _row(c: Change) -> dict[str, Any]:
+def _row(c: Change) -> Json:
     return {
         "where": c.where,
         "old": c.old,
@@ -251,7 +255,7 @@ def comment(changes: Changes) -> Iterator[str]:
     }
     most = {"most_rows": MOST_ROWS, "most_folded": _MOST_FOLDED, "most_text": _MOST_TEXT}
     yield from (
-        render(_TEMPLATES / "comment.md", c=changes, **shown, **most).rstrip("\n").split("\n")
+        render(f"{_TEMPLATES}/comment.md", c=changes, **shown, **most).rstrip("\n").split("\n")
     )
 
 
@@ -269,9 +273,9 @@ def page(
     """The page, as HTML: changes, one per workflow, a subtitle that says what was compared with
     what, and what does not hold.
     """
-    style = (_TEMPLATES / "page.css").read_text("utf-8")
+    style = (PACKAGE / _TEMPLATES / "page.css").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    values: dict[str, Any] = {
+    values: Json = {
         "changes": changes,
         "title": title,
         "subtitle": subtitle,
@@ -279,4 +283,4 @@ def page(
         "style_digest": digest,
     }
     values |= {"errors": errors, "visible": visible, "contrast": contrast, "kinds": kinds}
-    return render(_TEMPLATES / "page.html", **values)
+    return render(f"{_TEMPLATES}/page.html", **values)

@@ -36,7 +36,7 @@ from agentgate.review.scenarios.scene import readings
 from agentgate.review.scenarios.testfile import read_tests, tests_of
 from agentgate.values.patterns import Glob, Pattern
 from agentgate.values.times import duration
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import Json, Names, Values, value_class
 from agentgate.workflow.clauses.conditions import Hours
 from agentgate.workflow.model import ANY, NONE, Intent, Tool, Workflow
 from agentgate.workflow.rule import Fact, Rule
@@ -60,7 +60,7 @@ class DiffReport:
         """See `Report`."""
         return plain(self.changes, width)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """See `Report`."""
         return as_json(self.changes)
 
@@ -97,7 +97,7 @@ _HOW = ("Please {}", "Please {} it", "{} it", "Please {} ORD-10023344", "{}")
 
 def rows(
     old: Workflow, new: Workflow, differs: Mapping[str, tuple[Any, Any]]
-) -> tuple[tuple[Change, ...], tuple[str, ...]]:
+) -> tuple[tuple[Change, ...], Names]:
     """What is left to read, as rows; and what differs and decides nothing, in words."""
     told = []
     idle = []
@@ -181,7 +181,7 @@ def first(workflow: Workflow) -> Iterator[Change]:
     yield Change("token", "", f"lives {duration(workflow.token.ttl)}{bound}")
 
 
-def added(workflow: Workflow, tool: str) -> tuple[str, ...]:
+def added(workflow: Workflow, tool: str) -> Names:
     """A new tool in words: a line each for what it is, its arguments and its limits."""
     return tuple(f"{row.where}: {row.new}" for row in _tool(workflow, workflow.tools[tool]))
 
@@ -274,7 +274,7 @@ _GONE = "the workflow is gone: every call of it is refused"
 
 
 def changes_between(
-    old: WorkflowText | None, new: WorkflowText | None, signers: tuple[str, ...] = ()
+    old: WorkflowText | None, new: WorkflowText | None, signers: Names = ()
 ) -> Changes:
     """Compare the approved version (None: the workflow is new) with the proposed one (None: it
     is removed).
@@ -295,7 +295,7 @@ def changes_between(
     )
 
 
-def base_of(source: WorkflowText) -> Mapping[str, Any] | None:
+def base_of(source: WorkflowText) -> Values | None:
     """The base call of the test file beside a workflow; None where there is none, or it cannot
     be read.
     """
@@ -312,10 +312,10 @@ def base_of(source: WorkflowText) -> Mapping[str, Any] | None:
 def told(
     before: Workflow | None,
     after: Workflow | None,
-    signers: tuple[str, ...] = (),
+    signers: Names = (),
     *,
-    lines: tuple[str, ...] = (),
-    base: Mapping[str, Any] | None = None,
+    lines: Names = (),
+    base: Values | None = None,
 ) -> Changes:
     """Compare two loaded versions; see `changes_between`. `base`: the call that witnesses
     change as little as possible.
@@ -375,18 +375,9 @@ def told(
 
 
 _HEAVY = (
-    "mode",
-    "args.",
-    "step_up",
-    "intents",
-    "needs",
-    "limits",
-    "effect",
-    "tool",
-    "facts",
-    "who",
+    "mode args. step_up intents needs limits effect tool facts who".split()
 )  # what an attacker would change first
-_PAID = (".from", ".any_call", ".at_most", ".max", ".pattern", ".entities")
+_PAID = tuple(".from .any_call .at_most .max .pattern .entities".split())
 
 
 def _weight(change: Change) -> tuple[int, int, bool]:
@@ -413,7 +404,7 @@ def _weight(change: Change) -> tuple[int, int, bool]:
 _ALLOWED = "allowed"
 
 
-def _change(found: Witness, lines: tuple[str, ...] = (), *, wider: bool = True) -> Change:
+def _change(found: Witness, lines: Names = (), *, wider: bool = True) -> Change:
     """A finding with the call that the engine answered differently, in the engine's words; a
     limit or a lifetime has no such call.
 

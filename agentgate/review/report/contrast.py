@@ -22,7 +22,10 @@ class Fragment(NamedTuple):
     changed: bool
 
 
-def contrast(old: str, new: str) -> tuple[tuple[Fragment, ...], tuple[Fragment, ...]]:
+Fragments = tuple[Fragment, ...]
+
+
+def contrast(old: str, new: str) -> tuple[Fragments, Fragments]:
     """Both texts in fragments, each with what only it has marked."""
     words = [_WORD.findall(text) for text in (old, new)]
     if not old or not new or max(map(len, words)) > _MOST_WORDS:
@@ -52,9 +55,9 @@ def _ends(text: str) -> str:
     return f"{text[:_KEPT]}…{text[-_KEPT:]}"
 
 
-def _whole(text: str) -> tuple[Fragment, ...]:
+def _whole(text: str) -> Fragments:
     return (Fragment(text, changed=True),) if text else ()
 
 
-def _fragments(parts: Iterable[tuple[str, bool]]) -> tuple[Fragment, ...]:
+def _fragments(parts: Iterable[tuple[str, bool]]) -> Fragments:
     return tuple(Fragment(text, changed) for text, changed in parts if text)

@@ -18,14 +18,15 @@ from agentgate.errors import ConfigError, KeyRefused, WorkflowError
 from agentgate.loading.catalog import APPROVALS
 from agentgate.loading.source import WorkflowText, ask, blob, in_git
 from agentgate.review.report.changes import Changes
-from agentgate.values.identities import author
+from agentgate.values.request import author
+from agentgate.values.value_class import Names
 
 _ROOT = f"{APPROVALS}/root.yaml"
 
 
 def still_to_sign(
     old: WorkflowText | None, new: WorkflowText | None, changes: Changes
-) -> tuple[str, ...]:
+) -> Names:
     """Who must sign a change under the root above the old version (without one, above the new),
     in words; empty: there is no root.
 
@@ -96,7 +97,7 @@ _MOST_COMMITS = 2_000
 _ADDRESS = re.compile(r"<([^<>]*)>")
 
 
-def makers(file: Path, previous: str | None, signed_by: Root | None = None) -> tuple[str, ...]:
+def makers(file: Path, previous: str | None, signed_by: Root | None = None) -> Names:
     """Everybody who made a workflow file what it is since the version before: authors,
     committers, and who is named as co-author.
 

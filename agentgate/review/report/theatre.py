@@ -17,6 +17,8 @@ from agentgate.values.value_class import value_class
 
 Record = Mapping[str, Any]
 
+_Pair = tuple[str, str]  # a workflow and its rule; a reason and its field
+
 # share of releases, seconds, and answers below which nothing is said of a rule
 RELEASED = 0.98
 FAST = 5.0
@@ -59,8 +61,8 @@ class RuleStats:
 
 def rule_stats(records: Iterable[Record]) -> tuple[RuleStats, ...]:
     """The rules that asked, those with most answers first."""
-    said: dict[tuple[str, str], list[tuple[bool, float | None]]] = {}
-    why: dict[tuple[str, str], Counter[tuple[str, str]]] = {}
+    said: dict[_Pair, list[tuple[bool, float | None]]] = {}
+    why: dict[_Pair, Counter[_Pair]] = {}
     for record in records:
         workflow = str(record["workflow"].get("id"))
         kind = record["type"]
@@ -88,7 +90,7 @@ def _of(
     workflow: str,
     rule: str,
     answers: list[tuple[bool, float | None]],
-    why: Counter[tuple[str, str]],
+    why: Counter[_Pair],
 ) -> RuleStats:
     released = sum(yes for yes, _ in answers)
     times = [took for _, took in answers if took is not None]
@@ -104,7 +106,7 @@ def _of(
     )
 
 
-def _instead(why: Counter[tuple[str, str]]) -> str:
+def _instead(why: Counter[_Pair]) -> str:
     for (reason, field), _ in why.most_common():
         if field.startswith("step_up.") and reason == "step_up":
             return "give the rule a `when`: it asks for every call"

@@ -20,9 +20,9 @@ from agentgate.diff import ABSENT, NULL, Finding
 from agentgate.diff.finding import Point
 from agentgate.diff.forms import SAMPLES
 from agentgate.diff.search import missing
-from agentgate.review.scenarios.fields import SceneError
 from agentgate.review.scenarios.scene import Scene, readings
 from agentgate.review.scenarios.values import (
+    SceneError,
     can_be_named,
     candidates,
     fits,
@@ -32,7 +32,7 @@ from agentgate.review.scenarios.values import (
 )
 from agentgate.values.entities import NUMERIC, number
 from agentgate.values.paths import FINDABLE
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import Json, value_class
 from agentgate.workflow.clauses.conditions import CONFIGURED
 from agentgate.workflow.model import Tool, Workflow
 from agentgate.workflow.rule import Rule
@@ -42,6 +42,7 @@ _MAX_PROMPTS = 64
 # keys of a point that are keys of a scene, beside those of `who` and earlier calls
 _STATED = {"tenant", "definition", *CONFIGURED}
 Step = Mapping[str, Any]
+Steps = list[Step]
 
 
 @value_class
@@ -143,7 +144,7 @@ class _Search:
     def _tool(self) -> Tool:
         return self.new.tools[self.start.values["call"]]
 
-    def play(self, steps: list[Step]) -> tuple[Scene | None, str]:
+    def play(self, steps: Steps) -> tuple[Scene | None, str]:
         """The scene with these changes, if it needs fewer releases under the new version; else
         None and why.
         """
@@ -177,7 +178,7 @@ class _Search:
             return frozenset()
         return frozenset(key for steps in self.steps(point) for step in steps for key in step)
 
-    def smallest(self, steps: list[Step], scene: Scene, own: frozenset[str]) -> Scene:
+    def smallest(self, steps: Steps, scene: Scene, own: frozenset[str]) -> Scene:
         """The scene with every change undone that it does not need; `own` stay."""
         for index in range(len(steps) - 1, -1, -1):
             for key in [key for key in steps[index] if key not in own]:
@@ -199,7 +200,7 @@ class _Search:
             if before.get(k) != after.get(k)
         }
 
-    def steps(self, point: Point) -> Iterator[list[Step]]:
+    def steps(self, point: Point) -> Iterator[Steps]:
         """Ways to make a scene of a point; a step is one change of the scene, and later steps
         build on earlier ones.
         """
@@ -242,7 +243,7 @@ class _Search:
                 )
         return {**point, **changed} if changed else {}
 
-    def _place(self, point: Point) -> dict[str, Any]:
+    def _place(self, point: Point) -> Json:
         """Who, where and when."""
         values = self.start.values
         made = {}
@@ -255,7 +256,7 @@ class _Search:
             made.setdefault("who.user.tenant", made["tenant"])
         return made | moment_of(point, self.start.now, self.old, self.new)
 
-    def _arguments(self, point: Point) -> list[Step]:
+    def _arguments(self, point: Point) -> Steps:
         """Each argument's value, then each place that must hold it."""
         args = self._tool.args
         usual = self.start.values
@@ -264,7 +265,7 @@ class _Search:
             for k, v in point.items()
             if k.startswith("args.")
         }
-        steps: list[Step] = []
+        steps: Steps = []
         nulls = [key.removeprefix("args.") for key, value in point.items() if value is NULL]
         if nulls or usual.get("nulls"):
             values["nulls"] = nulls
@@ -396,7 +397,7 @@ def _placed(
 
     `split`: another call of the same tool than the one the other arguments come from.
     """
-    if rule.max_items is not None:
+    if rule.max_items:
         shared = set(explained[0]).intersection(*explained[1:]) if explained else set()
         explained = tuple(p for p in explained[0] if p in shared)
     for place in explained:

@@ -14,9 +14,10 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from agentgate.decision.origins.kinds import kind_of, of_call
-from agentgate.review.scenarios.fields import SceneError, bare, place, tool_and_field
 from agentgate.review.scenarios.values import (
+    SceneError,
     added,
+    bare,
     calculation,
     can_be_named,
     candidates,
@@ -27,12 +28,15 @@ from agentgate.review.scenarios.values import (
     label,
     missing,
     names,
+    place,
     put,
     read,
     sent,
+    tool_and_field,
 )
 from agentgate.values.entities import number
 from agentgate.values.patterns import Pattern
+from agentgate.values.value_class import Json
 from agentgate.workflow.model import Tool, Workflow
 from agentgate.workflow.rule import PROMPT, USER, Fact, Rule, Source
 
@@ -65,12 +69,16 @@ class Filler:
     """
 
     def __init__(
-        self, workflow: Workflow, values: dict[str, Any], *, whole: bool = False
+        self,
+        workflow: Workflow,
+        values: Json,
+        *,
+        whole: bool = False,
     ) -> None:
         self.workflow = workflow
         self.values = values
         self.whole = whole
-        self.filled: dict[str, Any] = {}
+        self.filled: Json = {}
         self._busy: set[str] = set()
 
     def put(self, key: str, value: Any) -> None:
@@ -104,7 +112,7 @@ class Filler:
             for block, _, rest in blocks
             if block in {"facts", "earlier", "ago", "yes"}
         ]
-        for earlier in dict.fromkeys(call[0] for call in calls if call is not None):
+        for earlier in dict.fromkeys(call[0] for call in calls if call):
             self._earlier(earlier)
         self._call(tool, "args.")
 
@@ -266,7 +274,12 @@ class Filler:
         elif USER in rule.sources and "who.user.id" in self.filled:
             self.put("who.user.id", elements(value)[0])
 
-    def _say(self, source: Source, value: Any, currency: str) -> None:
+    def _say(
+        self,
+        source: Source,
+        value: Any,
+        currency: str,
+    ) -> None:
         """Put a value into a fact or an argument of an earlier call."""
         tool = self.workflow.tools[source.tool]
         self.put(place(source), value)
@@ -302,12 +315,22 @@ class Filler:
             if not heard:
                 self.name(rule, [value], "")
 
-    def name(self, rule: Rule, values: list[Any], currency: str) -> None:
+    def name(
+        self,
+        rule: Rule,
+        values: list[Any],
+        currency: str,
+    ) -> None:
         """Let the user's last turn name values, each in a sentence of its own."""
         for one in values:
             self.put("prompt", added(self.values["prompt"], in_words(rule.type, one, currency)))
 
-    def compute(self, rule: Rule, value: Any, currency: str) -> None:
+    def compute(
+        self,
+        rule: Rule,
+        value: Any,
+        currency: str,
+    ) -> None:
         """Let the user ask for half of a number, or the sum of two where there is none: of a
         fact or argument, else of the prompt.
         """
@@ -331,7 +354,13 @@ class Filler:
             self._say(source, numbers if len(numbers) > 1 else numbers[0], currency)
 
     # --- placing ------------------------------------------------------------------------------
-    def place_at(self, name: str, where: str, *, fresh: bool) -> None:
+    def place_at(
+        self,
+        name: str,
+        where: str,
+        *,
+        fresh: bool,
+    ) -> None:
         """Put an argument of the call where ``origin.x`` says and nowhere else; the engine
         finds it there, or not.
 

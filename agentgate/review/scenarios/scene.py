@@ -19,30 +19,25 @@ from functools import cache
 from typing import Any
 
 from agentgate.decision.answer import Deny, Eligible
-from agentgate.decision.arguments import check_arguments
 from agentgate.decision.case import Case
-from agentgate.decision.checks import check_origins
+from agentgate.decision.checks import SCALE, check_arguments, check_origins
 from agentgate.decision.decide import decide
-from agentgate.decision.limits import SCALE
 from agentgate.decision.origins.tracing import rests_on_yes
 from agentgate.errors import CanonicalError, IdentityRefused
 from agentgate.explain.asking import endorsable
 from agentgate.gate.state import Readings
 from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.intents.lexical import derive as lexical
-from agentgate.redemption.facts import extract
-from agentgate.review.scenarios.fields import (
+from agentgate.redemption.outcome import extract
+from agentgate.review.scenarios.filling import Filler
+from agentgate.review.scenarios.values import (
     SceneError,
-    Values,
+    ago,
     bare,
+    earlier,
     findings,
     flatten,
     limit_name,
-)
-from agentgate.review.scenarios.filling import Filler
-from agentgate.review.scenarios.values import (
-    ago,
-    earlier,
     parts,
     put_at,
     state,
@@ -53,7 +48,7 @@ from agentgate.review.scenarios.values import (
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.entities import number
 from agentgate.values.paths import EACH
-from agentgate.values.refusal import Failure, Reason
+from agentgate.values.refusal import Failure, Failures, Reason
 from agentgate.values.request import (
     Agent,
     Boundary,
@@ -66,14 +61,14 @@ from agentgate.values.request import (
     User,
 )
 from agentgate.values.times import seconds
+from agentgate.values.value_class import Json, Values
 from agentgate.workflow.clauses.conditions import CONFIGURED
 from agentgate.workflow.model import Tool, Workflow
-from agentgate.workflow.page_size import paths
 from agentgate.workflow.rule import REMEMBERED
 
 _IN_RUN = frozenset({"turn", "run"})  # limits that end with the run, whatever their window
 # blocks that depend on which tool is called
-_OF_CALL = frozenset({"args", "facts", "earlier", "ago", "yes", "origin"})
+_OF_CALL = frozenset("args facts earlier ago yes origin".split())
 
 
 class Scene:
@@ -92,7 +87,12 @@ class Scene:
             refused for. Empty: it could.
     """
 
-    def __init__(self, workflow: Workflow, values: Values, filled: Values) -> None:
+    def __init__(
+        self,
+        workflow: Workflow,
+        values: Values,
+        filled: Values,
+    ) -> None:
         self.workflow = workflow
         self.values = values
         self.filled = filled
@@ -108,7 +108,11 @@ class Scene:
             raise _unreadable(error) from error
 
     @classmethod
-    def of(cls, workflow: Workflow, base: Values) -> Scene:
+    def of(
+        cls,
+        workflow: Workflow,
+        base: Values,
+    ) -> Scene:
         """Complete a scene.
 
         `base` has nested blocks or dotted keys: call, tenant, prompt, args, facts, earlier,
@@ -118,14 +122,14 @@ class Scene:
         """
         stated = _checked(workflow, base, changing=False)
         tool = workflow.tools.get(stated.get("call", ""))
-        values = dict[str, Any]()
+        values = Json()
         for key, value in stated.items():
             state(values, tool, key, value)
         return cls._completed(workflow, values, {}, whole=True)
 
     @classmethod
     def _completed(
-        cls, workflow: Workflow, values: dict[str, Any], filled: Values, *, whole: bool = False
+        cls, workflow: Workflow, values: Json, filled: Values, *, whole: bool = False
     ) -> Scene:
         filler = Filler(workflow, values, whole=whole)
         filler.fill()
@@ -258,7 +262,12 @@ class Scene:
             yield Failure(Reason.BOUNDARY, "agent.boundary.key", boundary.key, expected, place)
 
 
-def _checked(workflow: Workflow, block: Values, *, changing: bool) -> dict[str, Any]:
+def _checked(
+    workflow: Workflow,
+    block: Values,
+    *,
+    changing: bool,
+) -> Json:
     """The values of a block by dotted key."""
     stated = {key: value for key, value, _ in flatten(block)}
     if wrong := findings(workflow, stated, changing=changing):
@@ -281,7 +290,7 @@ def readings() -> Readings:
     return Readings(lexical)
 
 
-def story(workflow: Workflow, values: Values) -> tuple[RunState, Call, tuple[Failure, ...]]:
+def story(workflow: Workflow, values: Values) -> tuple[RunState, Call, Failures]:
     """The run and call of a scene: intents, facts and earlier calls are read under the rules of
     `workflow`.
 
@@ -349,10 +358,12 @@ def _redeemed(  # noqa: PLR0917 - one call of one scene
     args = {name: value for name, value in call.args.items() if yes or name in kept}
     rows = tuple(
         parse(
-            canonical([dict(row) for row in extract(paths(tool), result(tool, values, label))])
+            canonical(
+                [dict(row) for row in extract(tool.result_paths, result(tool, values, label))]
+            )
         )
     )
-    of_yes: dict[str, Any] = (
+    of_yes: Json = (
         {"endorsed": endorsed, "marked": marked, "turns": len(run.turns)}
         if yes or marked
         else {}
@@ -362,7 +373,11 @@ def _redeemed(  # noqa: PLR0917 - one call of one scene
     ), case.denied
 
 
-def result(tool: Tool, values: Values, label: str) -> Any:
+def result(
+    tool: Tool,
+    values: Values,
+    label: str,
+) -> Any:
     """What an earlier call returned: every fact at its tool's path, an undeclared field under
     its own name.
     """
@@ -408,7 +423,7 @@ def _user(values: Values) -> User | None:
     who = under(values, "who.user.")
     if not who:
         return None
-    named: dict[str, Any] = {
+    named: Json = {
         "tenant": who.get("tenant", values["tenant"]),
         "groups": tuple(who.get("groups", ())),
     }

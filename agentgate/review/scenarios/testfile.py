@@ -3,7 +3,8 @@
 Rules: `expect` is required; a denial must say why (`because`), and be for that and nothing
 else; a case whose tool the workflow does not have reaches no rule and fails; a case whose
 earlier calls would themselves have been refused could not have come about and fails. Besides
-the decision, a case can pin what is handed out (`grants`) and who is asked (`asks`). The file
+the decision, a case can pin what is handed out (`grants`) and who is asked (`asks`), read from
+the workflow as the gate reads it when it mints, opens a hold or fetches a credential. The file
 is read as strictly as a workflow, and nothing in it is executed.
 """
 
@@ -12,24 +13,257 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator
 
-from agentgate.errors import Failure, WorkflowError, place_of, problem_at
+from agentgate.decision.answer import Deny, Eligible
+from agentgate.errors import Failure, Failures, WorkflowError, place_of, problem_at
 from agentgate.intents.deriver import ask
 from agentgate.intents.lexical import derive as lexical
 from agentgate.loading.blocks import Block
 from agentgate.loading.definition import read_block, read_file
 from agentgate.loading.value_types import read_as, wrong
-from agentgate.loading.yaml_nodes import Document, did_you_mean, read_yaml, shown
+from agentgate.loading.yaml_nodes import Document, did_you_mean, inline, read_yaml, shown
 from agentgate.loading.yaml_nodes import Path as Place
-from agentgate.review.scenarios.case import ASKS, GRANTS, Answer, NamedCase, in_words, mismatch
-from agentgate.review.scenarios.fields import SceneError, Values, findings, flatten
 from agentgate.review.scenarios.scene import Scene
-from agentgate.values.request import Presence
-from agentgate.values.value_class import value_class
-from agentgate.workflow.model import Workflow
+from agentgate.review.scenarios.values import SceneError, findings, flatten
+from agentgate.values.entities import number
+from agentgate.values.request import Call, Presence
+from agentgate.values.times import seconds
+from agentgate.values.value_class import Json, Names, Values, value_class
+from agentgate.workflow.model import StepUpRule, Workflow
+
+Answer = Literal["allow", "deny", "confirm", "step_up"]
+GRANTS = tuple("ttl bound_to scope audience redeem effect intent upstream masked mode".split())
+ASKS = tuple("user group count not timeout show".split())
+_DURATIONS = frozenset({"ttl", "timeout"})
+_UNORDERED = frozenset("bound_to scope masked show not".split())
+
+
+@value_class
+class NamedCase:
+    """What a test file says of one scene."""
+
+    name: str
+    # dotted key -> value, over the base (`set`, and `without` as None)
+    changes: Values
+    answer: Answer  # the expected answer
+    rules: Names = ()  # ids of the rules that fire, for ``confirm`` and ``step_up``
+    # fields or reasons; a denial (or hold) is for each of these and nothing else
+    because: Names = ()
+    # what an allowed or held call gets; only the named keys are compared
+    grants: Values = field(default_factory=dict)
+    # by rule id, who is asked; only the named keys are compared
+    asks: Values = field(default_factory=dict)
+    line: int = 0  # its line in the file, from 1; 0: a proposed case
+
+    @property
+    def expected(self) -> str:
+        """The expectation in words."""
+        what = " ".join([self.answer, ", ".join(self.rules)]) if self.rules else self.answer
+        return what + (f" because {', '.join(self.because)}" if self.because else "")
+
+
+Played = tuple[NamedCase, Scene]
+
+
+def mismatch(
+    workflow: Workflow,
+    case: NamedCase,
+    scene: Scene,
+    answer: Eligible | Deny,
+) -> str:
+    """What of a case does not hold of a decision, in words; empty when all of it holds."""
+    if answer.asks != case.answer:
+        return f"expected {case.expected}, got {in_words(answer)}"
+    if isinstance(answer, Deny):
+        return _because(case, answer.failures)
+    if set(rules_of(answer)) != set(case.rules):
+        return f"expected {case.expected}, got {in_words(answer)}"
+    if case.because and (wrong := _because(case, answer.failures)):
+        return wrong
+    given = granted(workflow, scene.call, answer)
+    pinned = [("grants", key, value, given[key]) for key, value in case.grants.items()]
+    for hold in answer.holds:
+        who = asked(hold.rule)
+        pinned += [
+            ("asks", key, value, who[key])
+            for key, value in case.asks.get(hold.rule.id, {}).items()
+        ]
+    for block, key, value, got in pinned:
+        if not _same(key, value, got):
+            return f"{block}.{key}: expected {_listed(value)}, got {_listed(got)}"
+    return ""
+
+
+def _listed(value: Any) -> str:
+    """A pinned value as a message shows it, a list with what is in it."""
+    return f"[{', '.join(map(shown, value))}]" if type(value) is list else shown(value)
+
+
+def _because(case: NamedCase, failures: Failures) -> str:
+    """A refusal is for every named reason, and only for those."""
+    for reason in case.because:
+        if not any(_is_for(failure, reason) for failure in failures):
+            return f"expected because of {reason}, got " + "; ".join(map(str, failures))
+    others = (
+        failure
+        for failure in failures
+        if not any(_is_for(failure, reason) for reason in case.because)
+    )
+    return next((f"also refused for another reason: {failure}" for failure in others), "")
+
+
+def _is_for(failure: Failure, reason: str) -> bool:
+    """Whether a case names this failure: by its reason, its field, or its argument (``payee``
+    for ``args.payee``).
+    """
+    return reason in {str(failure.reason), failure.field, failure.argument}
+
+
+def in_words(answer: Eligible | Deny) -> str:
+    """A decision in one line."""
+    if isinstance(answer, Deny):
+        return "deny: " + "; ".join(map(str, answer.failures))
+    return f"{answer.asks} {', '.join(rules_of(answer))}".rstrip()
+
+
+def rules_of(answer: Eligible | Deny) -> Names:
+    """The rules that hold a call; none of one that is refused."""
+    return tuple(hold.rule.id for hold in answer.holds) if isinstance(answer, Eligible) else ()
+
+
+# --- what no decision shows -------------------------------------------------------------------
+def granted(
+    workflow: Workflow,
+    call: Call,
+    answer: Eligible,
+) -> Values:
+    """What the token and the credential for an eligible call are: `GRANTS` by name, as a
+    workflow file writes them.
+    """
+    tool = workflow.tools[call.tool]
+    upstream: Any = "none"
+    if tool.upstream:
+        upstream = {"broker": tool.upstream.broker}
+        for name, value in tool.upstream.settings.items():
+            upstream[name] = (
+                list(value)
+                if isinstance(value, tuple)
+                else f"{value}s"
+                if name == "duration"
+                else value
+            )
+    bound = (
+        ["call", "agent_key"]
+        if workflow.token.agent_key and (tool.effect != "read" or tool.redeem == "server")
+        else ["call"]
+    )
+    return {
+        "ttl": f"{workflow.token.ttl}s",
+        "bound_to": bound,
+        "scope": list(tool.scope) or [tool.name],
+        "audience": tool.audience or "none",
+        "redeem": tool.redeem,
+        "effect": tool.effect,
+        "intent": answer.intent,
+        "upstream": upstream,
+        "masked": [name for name, rule in tool.args.items() if rule.sensitive],
+        "mode": "observe" if workflow.observe else "enforce",
+    }
+
+
+def asked(rule: StepUpRule) -> Values:
+    """Who answers a hold under this rule, and what they see: `ASKS` by name."""
+    whom = {
+        "user": rule.user,
+        "group": rule.group or "none",
+        "count": rule.count,
+        "not": list(rule.exclude),
+    }
+    return {**whom, "timeout": f"{rule.timeout}s", "show": list(rule.show)}
+
+
+def _same(
+    key: str,
+    stated: Any,
+    got: Any,
+) -> bool:
+    """Whether a pinned value is the real one; ``1m`` is ``60s``, and lists of names have no
+    order.
+    """
+    if key in _DURATIONS:
+        return seconds(stated) == seconds(got) is not None
+    if key in _UNORDERED:
+        return (
+            type(stated) is list
+            and all(type(item) is str for item in stated)
+            and sorted(stated) == sorted(got)
+        )
+    if key == "upstream" and type(stated) is dict and type(got) is dict:
+        return stated.keys() == got.keys() and all(
+            _equal(stated[name], got[name]) for name in got
+        )
+    return _equal(stated, got)
+
+
+def _equal(stated: Any, got: Any) -> bool:
+    if type(stated) is type(got) and stated == got:
+        return True
+    return (number(stated) is not None and number(stated) == number(got)) or seconds(
+        stated
+    ) == seconds(got) is not None
+
+
+# --- as YAML ----------------------------------------------------------------------------------
+def _one_or_all(values: Names) -> str | Names:
+    return values[0] if len(values) == 1 else values
+
+
+def case_yaml(case: NamedCase) -> str:
+    """One case as a line (or a few) to append below ``cases:``."""
+    expected = {case.answer: _one_or_all(case.rules)} if case.rules else case.answer
+    parts = {
+        "set": {key: value for key, value in case.changes.items() if value is not None},
+        "without": [key for key, value in case.changes.items() if value is None],
+        "expect": expected,
+        "because": _one_or_all(case.because),
+        "grants": case.grants,
+        "asks": next(iter(case.asks.values()))
+        if len(case.rules) == 1 and case.asks
+        else case.asks,
+    }
+    lines = [
+        f"name: {inline(case.name)}",
+        *(f"{key}: {inline(value)}" for key, value in parts.items() if value),
+    ]
+    line = f"  - {{{', '.join(lines)}}}"
+    return line if len(line) <= 160 else "  - " + "\n    ".join(lines)
+
+
+def cases_yaml(cases: Iterable[NamedCase]) -> str:
+    """Cases as YAML to append below ``cases:``."""
+    return "".join(case_yaml(case) + "\n" for case in cases)
+
+
+def file_yaml(
+    workflow: Workflow,
+    base: Values,
+    answer: Eligible | Deny,
+) -> str:
+    """A new test file up to ``cases:``, with a base of which this is the answer."""
+    lines = [
+        f"# What {workflow.id} lets through and what not. `agentgate workflow test -v` runs it.",
+        f"workflow: {inline(workflow.id)}",
+    ]
+    lines += ["base:", *(f"  {key}: {inline(value)}" for key, value in base.items())]
+    if held := rules_of(answer):
+        lines.append(
+            f"expect: {inline({answer.asks: _one_or_all(held)})}   # the base asks a person"
+        )
+    return "\n".join([*lines, "cases:", ""])
+
 
 MAX_CASES = 2000
 _ASKED: tuple[Answer, ...] = ("confirm", "step_up")
@@ -40,7 +274,7 @@ _EXPECTED = "allow, deny, {confirm: rule-id} or {step_up: rule-id}"
 class HeardCase:
     """What the intents come out as after these turns."""
 
-    turns: tuple[str, ...]
+    turns: Names
     intents: Mapping[str, Presence]
     line: int = 0
 
@@ -147,12 +381,12 @@ def read_tests(text: str, file: str) -> TestFile:
     return TestFile(file, block.workflow, stated, base, cases, reading.places, heard)
 
 
-def _texts(value: Any) -> tuple[str, ...] | None:
+def _texts(value: Any) -> Names | None:
     values = value if type(value) is list else [value]
     return tuple(values) if all(type(item) is str and item for item in values) else None
 
 
-def _expectation(value: Any) -> tuple[Answer, tuple[str, ...]]:
+def _expectation(value: Any) -> tuple[Answer, Names]:
     if value in ("allow", "deny"):
         return value, ()
     for asks in _ASKED:
@@ -171,16 +405,16 @@ def _of(kind: type, expected: str) -> PlainValidator:
     )
 
 
-_Texts = Annotated[tuple[str, ...], read_as(_texts, "text, or a list of texts")]
-_Expectation = Annotated[tuple[Answer, tuple[str, ...]], PlainValidator(_expectation)]
-_Pins = Annotated[Mapping[str, Any], _of(dict, "a mapping of what is pinned")]
+_Texts = Annotated[Names, read_as(_texts, "text, or a list of texts")]
+_Expectation = Annotated[tuple[Answer, Names], PlainValidator(_expectation)]
+_Pins = Annotated[Values, _of(dict, "a mapping of what is pinned")]
 
 
 class _CaseBlock(Block):
     name: Annotated[str, _of(str, "a sentence that names the case")] = Field(
         None, validate_default=True
     )
-    set: Annotated[Mapping[str, Any], _of(dict, "a mapping of what this case changes")] = Field(
+    set: Annotated[Values, _of(dict, "a mapping of what this case changes")] = Field(
         default_factory=dict
     )
     without: _Texts = ()
@@ -197,7 +431,7 @@ class _HeardBlock(Block):
 
 class _FileBlock(Block):
     workflow: Annotated[str, _of(str, "the id of the workflow")]
-    base: dict[str, Any]
+    base: Json
     expect: _Expectation = ("allow", ())
     cases: Annotated[list[_CaseBlock], Field(max_length=MAX_CASES)]
     heard: Annotated[list[_HeardBlock], Field(max_length=MAX_CASES)] = Field(
@@ -260,7 +494,12 @@ class _Reading:
             block.name, changes, answer, rules, block.because, block.grants, asks, line
         )
 
-    def _check_pins(self, path: Place, pinned: Any, allowed: tuple[str, ...]) -> None:
+    def _check_pins(
+        self,
+        path: Place,
+        pinned: Any,
+        allowed: Names,
+    ) -> None:
         if type(pinned) is not dict:
             self.report(
                 path, shown(pinned), f"a mapping of what is pinned: {', '.join(allowed)}"
@@ -272,7 +511,12 @@ class _Reading:
                 (*path, key), "an unknown key", f"one of {', '.join(allowed)}", hint, key=True
             )
 
-    def leaves(self, index: int, path: Place, block: Mapping[str, Any]) -> dict[str, Any]:
+    def leaves(
+        self,
+        index: int,
+        path: Place,
+        block: Values,
+    ) -> Json:
         """A block's leaves by dotted key, with their places; the same key twice in two
         spellings is a finding.
         """
@@ -287,7 +531,7 @@ class _Reading:
 
 
 # --- running ----------------------------------------------------------------------------------
-def scenes(workflow: Workflow, tests: TestFile) -> tuple[tuple[NamedCase, Scene], ...]:
+def scenes(workflow: Workflow, tests: TestFile) -> tuple[Played, ...]:
     """Every case with its scene, the base first.
 
     Raises WorkflowError: a key of a scene is wrong, or the tests are of another workflow; every
@@ -318,7 +562,7 @@ def scenes(workflow: Workflow, tests: TestFile) -> tuple[tuple[NamedCase, Scene]
             for name in unknown
         ]
     _refuse(problems)
-    made: list[tuple[NamedCase, Scene]] = []
+    made: list[Played] = []
     for index, case in enumerate(tests.all, -1):
         try:
             made.append(
@@ -371,7 +615,11 @@ def run_tests(workflow: Workflow, tests: TestFile) -> CaseResults:
     return CaseResults(tests.file, workflow.id, tuple(results), dict(base.filled))
 
 
-def _heard(workflow: Workflow, file: str, said: HeardCase) -> Result:
+def _heard(
+    workflow: Workflow,
+    file: str,
+    said: HeardCase,
+) -> Result:
     answers = ask(lexical, tuple(workflow.intents.values()), said.turns)
     got = {name: answers[name].presence for name in said.intents}
     why = "; ".join(
@@ -394,7 +642,7 @@ def _heard(workflow: Workflow, file: str, said: HeardCase) -> Result:
     )
 
 
-def passing(workflow: Workflow, tests: TestFile) -> list[tuple[NamedCase, Scene]]:
+def passing(workflow: Workflow, tests: TestFile) -> list[Played]:
     """The cases that hold, with their scenes. Raises as `scenes`."""
     possible = [
         (case, scene)

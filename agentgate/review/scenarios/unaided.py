@@ -16,29 +16,32 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from itertools import islice, product
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.decision.decide import decide
 from agentgate.decision.origins.kinds import of_call
-from agentgate.errors import CanonicalError
-from agentgate.review.scenarios.fields import SceneError, bare, named
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.values import (
+    SceneError,
     ago,
+    bare,
     can_be_named,
     fits,
     in_words,
+    named,
     sent,
     singles,
     under,
 )
 from agentgate.values.entities import Key
-from agentgate.values.refusal import Failure, Reason
+from agentgate.values.refusal import Failure, Failures, Reason
 from agentgate.values.request import Call
+from agentgate.values.value_class import Json
 from agentgate.workflow.model import Limit, Tool, Workflow
 from agentgate.workflow.rule import PROMPT, USER, Rule, Source
 
+_Whys = dict[str, str]  # by the name of a tool or an argument
 # tried of one tool, of its calls, of an argument
 MAX_PROMPTS = 12
 MAX_REPAIRED = 3
@@ -76,35 +79,16 @@ def unaided(workflow: Workflow, cases: Iterable[Scene] = ()) -> tuple[Unaided, .
         scene, stopped = (
             (None, ()) if any(missing.values()) else _witness(workflow, tool, known)
         )
+        without = next((name for name, why in missing.items() if why), "")
         for rule in required:
+            verdict: Verdict = "not shown" if stopped or without else "witnessed"
+            why = f"no call of {tool.name} can be shown without {without}" if without else ""
             if missing[rule.name]:
-                found.append(Unaided(tool.name, rule.name, "impossible", missing[rule.name]))
-            elif any(missing.values()):
-                name = next(name for name, why in missing.items() if why)
-                found.append(
-                    Unaided(
-                        tool.name,
-                        rule.name,
-                        "not shown",
-                        f"no call of {tool.name} can be shown without {name}",
-                    )
-                )
-            else:
+                verdict, why = "impossible", missing[rule.name]
+            elif stopped:
                 own = [failure for failure in stopped if failure.argument == rule.name]
-                why = (
-                    f"the nearest call made up is not allowed: {(own or stopped)[0]}"
-                    if stopped
-                    else ""
-                )
-                found.append(
-                    Unaided(
-                        tool.name,
-                        rule.name,
-                        "not shown" if stopped else "witnessed",
-                        why,
-                        scene,
-                    )
-                )
+                why = f"the nearest call made up is not allowed: {(own or stopped)[0]}"
+            found.append(Unaided(tool.name, rule.name, verdict, why, scene))
     return tuple(found)
 
 
@@ -122,11 +106,11 @@ def counted(found: Iterable[Unaided]) -> str:
 
 
 # --- by the text ------------------------------------------------------------------------------
-def _barred(workflow: Workflow) -> dict[str, str]:
+def _barred(workflow: Workflow) -> _Whys:
     """The tools of which no call goes through without a person, and why; a file in which tools
     wait for each other does not load.
     """
-    barred: dict[str, str] = {}
+    barred: _Whys = {}
     while True:
         new = {
             name: why
@@ -138,7 +122,11 @@ def _barred(workflow: Workflow) -> dict[str, str]:
         barred |= new
 
 
-def _stops(workflow: Workflow, tool: Tool, barred: dict[str, str]) -> str:
+def _stops(
+    workflow: Workflow,
+    tool: Tool,
+    barred: _Whys,
+) -> str:
     asks = next((rule for rule in tool.step_ups if _always(rule.when, rule.left_open)), None)
     if asks:
         return f"every call of {tool.name} asks {asks.whom} (step_up.{asks.id})"
@@ -156,12 +144,16 @@ def _always(when: object, left_open: object) -> bool:
     return not when and not left_open
 
 
-def _before(tool: Tool, barred: dict[str, str]) -> str:
+def _before(tool: Tool, barred: _Whys) -> str:
     needed = next((order.require for order in tool.sequence if order.require in barred), "")
     return f"comes after {needed} (sequence), and {barred[needed]}" if needed else ""
 
 
-def _missing(workflow: Workflow, rule: Rule, barred: dict[str, str]) -> str:
+def _missing(
+    workflow: Workflow,
+    rule: Rule,
+    barred: _Whys,
+) -> str:
     """Why no origin and no bound of an argument can hold; empty where some may."""
     bound = rule.at_most
     if bound and (why := _unread(workflow, bound, barred)):
@@ -181,7 +173,11 @@ def _missing(workflow: Workflow, rule: Rule, barred: dict[str, str]) -> str:
     )
 
 
-def _unread(workflow: Workflow, source: Source, barred: dict[str, str]) -> str:
+def _unread(
+    workflow: Workflow,
+    source: Source,
+    barred: _Whys,
+) -> str:
     """Why an origin in another call never counts; empty where it may."""
     if source.tool in barred:
         return barred[source.tool]
@@ -195,7 +191,7 @@ def _unread(workflow: Workflow, source: Source, barred: dict[str, str]) -> str:
 # --- by a witness -----------------------------------------------------------------------------
 def _witness(
     workflow: Workflow, tool: Tool, cases: Iterable[Scene]
-) -> tuple[Scene | None, tuple[Failure, ...]]:
+) -> tuple[Scene | None, Failures]:
     """A call of the tool that goes through; else None and what stopped the call that came
     nearest.
     """
@@ -207,7 +203,7 @@ def _witness(
             "a case of the test file that is allowed",
         ),
     )
-    stopped: tuple[Failure, ...] = ()
+    stopped: Failures = ()
     for scene in (
         *(case for case in cases if case.call.tool == tool.name),
         *_made(workflow, tool),
@@ -253,7 +249,11 @@ def _made(workflow: Workflow, tool: Tool) -> Iterator[Scene]:
         yield from _repaired(scene, tool)
 
 
-def _spoken(workflow: Workflow, tool: Tool, prompt: str) -> dict[str, Any]:
+def _spoken(
+    workflow: Workflow,
+    tool: Tool,
+    prompt: str,
+) -> Json:
     """A prompt that names each required argument that it may name, and these."""
     stated = {}
     sentences = [prompt.rstrip(".")] if prompt else []
@@ -299,7 +299,7 @@ def _repaired(scene: Scene, tool: Tool) -> Iterator[Scene]:
         yield scene
 
 
-def _changes(rule: Rule) -> Iterator[dict[str, Any]]:
+def _changes(rule: Rule) -> Iterator[Json]:
     """Another place for an argument, or another value at a place."""
     places = [
         named(source)
@@ -313,7 +313,7 @@ def _changes(rule: Rule) -> Iterator[dict[str, Any]]:
         yield from ({**value, f"origin.{rule.name}": place} for place in places)
 
 
-def stops(scene: Scene) -> tuple[Failure, ...]:
+def stops(scene: Scene) -> Failures:
     """What keeps a call, or an earlier one of its run, from going through without a person;
     empty: nothing does.
 
@@ -323,28 +323,10 @@ def stops(scene: Scene) -> tuple[Failure, ...]:
     workflow = scene.workflow
     used = Counter[Limit]()
     for index, label in enumerate(scene.earlier):
-        tool = workflow.tools.get(bare(label))
+        tool = workflow.tools[bare(label)]
         values = scene.values
-        if not tool:
-            return (
-                Failure(
-                    Reason.TOOL_UNKNOWN,
-                    f"earlier.{label}",
-                    "an earlier call",
-                    "a tool of the workflow",
-                ),
-            )
-        try:
-            call = Call.of(
-                tool.name,
-                under(values, f"earlier.{label}."),
-                f"earlier_{index}",
-                tool.definition,
-            )
-        except CanonicalError as error:
-            return (
-                Failure(Reason.ARGUMENT_FORM, f"earlier.{label}", error.got, error.expected),
-            )
+        args = under(values, f"earlier.{label}.")
+        call = Call.of(tool.name, args, f"earlier_{index}", tool.definition)
         at = replace(scene.around, now=scene.now - timedelta(seconds=ago(values, label)))
         answer = decide(workflow, replace(scene.run, calls=scene.run.calls[:index]), call, at)
         if isinstance(answer, Deny) or answer.holds:
@@ -361,6 +343,6 @@ def stops(scene: Scene) -> tuple[Failure, ...]:
     )
 
 
-def _asked_about(answer: Eligible) -> tuple[Failure, ...]:
+def _asked_about(answer: Eligible) -> Failures:
     asked = [hold for hold in answer.holds if not _always(hold.rule.when, hold.rule.left_open)]
     return tuple(failure for hold in asked for failure in hold.why)

@@ -1,7 +1,10 @@
-"""The values of a scene: how they are stated by dotted key and read back, and such as a
-workflow allows.
+"""The values of a scene: its dotted keys and what each may hold, how they are stated and read
+back, and such as a workflow allows.
 
-Rules: a structure is stated by its leaves: ``files[].id`` is one value for each element of the
+Rules: keys are read strictly, and an unknown one is a finding with a suggestion. Tool names
+contain dots, so the longest declared one wins; the second earlier call of a tool is written
+``tool#2``. An origin, an intent or an answer cannot be stated: `origin.x` only says where a
+value is placed. A structure is stated by its leaves: ``files[].id`` is one value for each element of the
 list `files`. What is made up is made in a fixed order: the same rule always gives the same
 first, second, third value. Nothing here decides whether a value is allowed; the engine's own
 check is asked (`fits`). A pattern or type for which no value is found gives none, and the
@@ -10,34 +13,314 @@ reviewer is asked to state one.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from pathlib import Path
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from agentgate.decision.arguments import check_arguments
 from agentgate.decision.case import Case
+from agentgate.decision.checks import check_arguments
+from agentgate.decision.origins.kinds import of_call
+from agentgate.errors import Failure, Refused
 from agentgate.language.prompt import Prompt
 from agentgate.language.stems import stems
-from agentgate.review.scenarios.fields import Values, moment
-from agentgate.values.entities import normal
+from agentgate.loading.yaml_nodes import did_you_mean, shown
+from agentgate.values.entities import normal, number
 from agentgate.values.paths import EACH, FIND, KEY, NUMBERS, VALUES
-from agentgate.values.request import Agent, Call, Header, RunState, Surroundings
+from agentgate.values.request import FORM, Agent, Call, Header, RunState, Surroundings, is_name
 from agentgate.values.samples import VARIANTS
+from agentgate.values.tables import read_table
 from agentgate.values.times import seconds
-from agentgate.workflow.clauses.table import clauses_of
-from agentgate.workflow.model import Tool, Workflow
-from agentgate.workflow.nested import flat, root
+from agentgate.values.value_class import Json, Names, Values
+from agentgate.workflow.clauses.table import CLAUSES, clauses_of
+from agentgate.workflow.model import Limit, Tool, Workflow, flat, root
 from agentgate.workflow.operators import as_sent
-from agentgate.workflow.rule import Rule
+from agentgate.workflow.rule import REMEMBERED, Rule, Source
+
+_Leaves = Iterator[tuple[str, Any, tuple[str | int, ...]]]
+BLOCKS = "args facts earlier ago yes spent who origin".split()
+
+
+class SceneError(Refused):
+    """A scene cannot be made. `failures` names every key, what it got and what was expected."""
+
+    _between = "\n"
+
+    @staticmethod
+    def _shown(got: object) -> str:
+        return str(got)
+
+
+def moment(value: Any) -> datetime | None:
+    """An ISO date and time with its offset; None when the value is none."""
+    try:
+        read = datetime.fromisoformat(value) if type(value) is str and "T" in value else None
+    except ValueError:
+        return None
+    return read if read and read.tzinfo else None
+
+
+def _texts(value: Any) -> bool:
+    return type(value) in {list, tuple} and all(type(item) is str for item in value)
+
+
+def _used(value: Any, *, whole: bool = False) -> bool:
+    amount = number(value)
+    return amount is not None and amount >= 0 and not (whole and amount % 1)
+
+
+_Form = tuple[Callable[[Any], bool], str]  # whether a value has it, and what is expected
+_AMOUNT: _Form = (_used, "how much was used before: a number from 0")
+_COUNT: _Form = (partial(_used, whole=True), _AMOUNT[1])
+_TEXT: _Form = (lambda v: type(v) is str, "text")
+_TEXTS: _Form = (_texts, "a list of texts")
+_DURATIONS: _Form = (
+    lambda v: seconds(v) is not None,
+    "a duration: a whole number and s, m, h or d, such as 15m",
+)
+_NAMED: Mapping[str, _Form] = {  # as clauses name them
+    "text": _TEXT,
+    "texts": _TEXTS,
+    "name": (is_name, FORM),
+    "names": (lambda v: _texts(v) and all(map(is_name, v)), f"a list of names, each {FORM}"),
+    "yes": (lambda v: type(v) is bool, "true or false"),
+    "duration": _DURATIONS,
+}
+_FIXED: Mapping[str, _Form] = {
+    **dict.fromkeys(("call", "tenant"), _TEXT),
+    "prompt": (
+        lambda v: type(v) is str or (_texts(v) and len(v) > 0),
+        "the user's words: text, or a list of turns",
+    ),
+    "definition": _TEXT,
+    "time": (
+        lambda v: moment(v) is not None,
+        'a date and time with its offset, in quotes: "2026-01-07T14:00+01:00"',
+    ),
+    **{
+        key: _NAMED[form]
+        for kind in CLAUSES
+        for key, form in ((kind.scene, kind.form), *kind.forms)
+        if form
+    },
+    "brokers": _TEXTS,
+    "spent_ago": _DURATIONS,
+    "nulls": _TEXTS,
+}
+_WHOLE = {
+    "ago": _DURATIONS,
+    "yes": (lambda v: type(v) is bool or v == REMEMBERED.kind, "true, false or remembered"),
+}  # of an earlier call as a whole
+# may be left out as a whole
+_GROUPS = [kind.scene for kind in CLAUSES if kind.scene not in _FIXED]
+
+
+def _group(name: str) -> _Form:
+    inside = ", ".join(key for key in _FIXED if key.startswith(f"{name}.")) or f"{name}.NAME"
+    return lambda _: False, f"nothing (left out), or one of its keys: {inside}"
+
+
+_FORMS: Mapping[str, _Form] = {**_FIXED, **{name: _group(name) for name in _GROUPS}}
+_ALWAYS = frozenset("call tenant prompt time who.agent.id".split())  # may not be left out
+_PLACES = "prompt user computed confirmed remembered model".split()
+_DERIVED = "origins intents origin_of decision expect".split()
+
+
+def flatten(stated: Values) -> _Leaves:
+    """Every leaf as (dotted key, value, path in the mapping). An argument's own value is never
+    looked into.
+    """
+
+    def walk(key: str, value: Any, path: tuple[str | int, ...]) -> _Leaves:
+        first, dot, _ = key.partition(".")
+        if type(value) is dict and first in BLOCKS and not (first == "args" and dot):
+            for name, inner in value.items():
+                yield from walk(f"{key}.{name}", inner, (*path, name))
+        else:
+            yield key, value, path
+
+    for name, value in stated.items():
+        yield from walk(str(name), value, (name,))
+
+
+def limit_name(limit: Limit) -> str:
+    """How a scene names what a limit counts: ``tenant.payments.refund.amount``, ``run.any``."""
+    return f"{limit.per}.{limit.tool}" + (f".{limit.argument}" if limit.argument else "")
+
+
+def bare(label: str) -> str:
+    """The tool of an earlier call's label: ``orders.get`` for ``orders.get#2``."""
+    return label.partition("#")[0]
+
+
+def tool_and_field(tools: Mapping[str, Tool], text: str) -> tuple[str, str] | None:
+    """``("orders.get#2", "total")`` for ``orders.get#2.total``; the longest declared tool name
+    wins. None: no declared tool.
+    """
+    for name in sorted(tools, key=len, reverse=True):
+        if text == name or text.startswith((name + ".", name + "#")):
+            match = re.fullmatch(r"((?:#[2-9])?)(?:\.(.+))?", text[len(name) :])
+            if match:
+                return name + match[1], match[2] or ""
+    return None
+
+
+def place(source: Source, second: str = "") -> str:
+    """The key under which a scene holds what this source says; `second` is ``#2`` for the
+    tool's second call.
+    """
+    return f"{'facts' if of_call(source).returned else 'earlier'}.{source.tool}{second}.{source.field}"
+
+
+def named(source: Source) -> str:
+    """A source as the value of `origin.x`."""
+    return f"{source.tool}.{source.field}" if source.tool else str(source)
+
+
+def _wrong(
+    key: str,
+    got: str,
+    expected: str,
+    hint: str = "",
+) -> Failure:
+    return Failure("", key, got, expected, data={"hint": hint})
+
+
+def findings(
+    workflow: Workflow,
+    stated: Values,
+    *,
+    changing: bool,
+) -> list[Failure]:
+    """Everything wrong with the keys and values of a scene. `changing`: `origin.x` is allowed
+    (it places a value into a complete scene).
+    """
+    found = (_finding(workflow, key, value, changing=changing) for key, value in stated.items())
+    return [problem for problem in found if problem]
+
+
+def _finding(
+    workflow: Workflow,
+    key: str,
+    value: Any,
+    *,
+    changing: bool,
+) -> Failure | None:
+    block, _, rest = key.partition(".")
+    if value is None and key in _ALWAYS:
+        return _wrong(key, "nothing", "a value (it may not be left out)")
+    form = _FORMS.get(key, _TEXT if key.startswith("who.agent.claims.") else None)
+    if form is None and (not rest or block not in BLOCKS or block == "who"):
+        return _unknown(key, value)
+    if block == "spent":
+        limits = {
+            limit_name(limit): limit
+            for tool in workflow.tools.values()
+            for limit in tool.limits
+        }
+        if rest not in limits:
+            return _wrong(
+                key,
+                "no such limit",
+                "spent. and one of " + (", ".join(limits) or "none"),
+                did_you_mean(rest, limits),
+            )
+        form = _AMOUNT if limits[rest].argument else _COUNT
+    if form is not None:
+        return None if value is None or form[0](value) else _wrong(key, shown(value), form[1])
+    if block == "origin":
+        return _origin(workflow.tools, key, value, changing=changing)
+    return None if block == "args" else _of_call(workflow.tools, key, value)
+
+
+def _unknown(key: str, value: Any) -> Failure:
+    if key in BLOCKS:
+        return _wrong(key, shown(value), "a mapping")
+    expected = "one of " + ", ".join([*(k for k in _FIXED if "." not in k), *BLOCKS])
+    if key in _DERIVED:
+        return _wrong(
+            key, "an unknown key", expected + " (origins and intents are derived, never stated)"
+        )
+    return _wrong(
+        key,
+        "an unknown key",
+        expected,
+        did_you_mean(key, [c for c in (*_FIXED, *BLOCKS) if c != key]),
+    )
+
+
+def _origin(
+    tools: Mapping[str, Tool], key: str, value: Any, *, changing: bool
+) -> Failure | None:
+    if not changing:
+        return _wrong(
+            key,
+            "an origin",
+            "values only (in base, put the value where it comes from: the prompt or a fact)",
+        )
+    named = tool_and_field(tools, value) if type(value) is str else None
+    if value in _PLACES or (named is not None and named[1]):
+        return None
+    choices = {*_PLACES, *(f"{n}.{f}" for n, t in tools.items() for f in [*t.facts, *t.args])}
+    expected = ", ".join(_PLACES) + ", or a field of a declared tool: tool.field"
+    return _wrong(key, shown(value), expected, did_you_mean(value, choices))
+
+
+def _of_call(
+    tools: Mapping[str, Tool],
+    key: str,
+    value: Any,
+) -> Failure | None:
+    """`facts`, `earlier`, `ago` and `yes`: keys that name a declared tool."""
+    block, _, rest = key.partition(".")
+    named = tool_and_field(tools, rest)
+    if not named:
+        expected = (
+            "a declared tool"
+            + ("" if block in _WHOLE else ", then its field")
+            + ": "
+            + ", ".join(tools)
+        )
+        return _wrong(
+            key,
+            "an unknown tool",
+            expected,
+            did_you_mean(rest, tools) or did_you_mean(rest.rpartition(".")[0], tools),
+        )
+    tool = tools[bare(named[0])]
+    field = named[1]
+    if block in _WHOLE:
+        has_form, expected = _WHOLE[block]
+        return (
+            None
+            if not field and (value is None or has_form(value))
+            else _wrong(key, shown(value), expected)
+        )
+    declared, article, what = (
+        (tool.args, "an", "argument") if block == "earlier" else (tool.facts, "a", "fact")
+    )
+    if not field:
+        return (
+            None
+            if value is None and block == "earlier"
+            else _wrong(key, shown(value), f"{key}. and {article} {what}")
+        )
+    if field in declared:
+        return None
+    more = (
+        ""
+        if block == "earlier"
+        else f" (origin.x: {tool.name}.{field} puts a value into a field that nobody declared)"
+    )
+    expected = "one of " + (", ".join(declared) or "none") + more
+    return _wrong(key, f"an undeclared {what}", expected, did_you_mean(field, declared))
 
 
 # --- reading ----------------------------------------------------------------------------------
-def parts(prompt: Any) -> tuple[str, ...]:
+def parts(prompt: Any) -> Names:
     """The turns of a prompt that is text or a list."""
     return (prompt,) if type(prompt) is str else tuple(prompt)
 
@@ -63,11 +346,11 @@ def _groups(key: str) -> list[str]:
     return [".".join(steps[:end]) for end in range(1, len(steps))]
 
 
-def under(values: Values, prefix: str) -> dict[str, Any]:
+def under(values: Values, prefix: str) -> Json:
     """The values under a prefix by the rest of their keys, structures put together from their
     leaves (``files[].id``).
     """
-    out: dict[str, Any] = {}
+    out: Json = {}
     for key, value in values.items():
         if key.startswith(prefix) and value is not None:
             name = key[len(prefix) :]
@@ -83,7 +366,7 @@ def ago(values: Values, label: str) -> int:
     return seconds(values.get(f"ago.{label}")) or 0
 
 
-def earlier(values: Values) -> tuple[str, ...]:
+def earlier(values: Values) -> Names:
     """The labels of the earlier calls, oldest first: the tool's name, ``tool#2`` for its second
     call.
     """
@@ -102,7 +385,12 @@ def time_of(values: Values) -> datetime:
 
 
 # --- stating ----------------------------------------------------------------------------------
-def state(values: dict[str, Any], tool: Tool | None, key: str, value: Any) -> list[str]:
+def state(
+    values: Json,
+    tool: Tool | None,
+    key: str,
+    value: Any,
+) -> list[str]:
     """State one value of a scene that calls `tool`; the keys that now hold it."""
     leaves = {key: value}
     if key.startswith("args."):
@@ -115,13 +403,17 @@ def state(values: dict[str, Any], tool: Tool | None, key: str, value: Any) -> li
     return list(leaves)
 
 
-def _leaves(tool: Tool | None, name: str, value: Any) -> dict[str, Any]:
+def _leaves(
+    tool: Tool | None,
+    name: str,
+    value: Any,
+) -> Json:
     """A structure by its leaves, where they say all of it; any other value under the argument's
     own key.
     """
     if tool and any(root(rule) == name and "." in rule for rule in tool.args):
         leaves = dict(flat(tool, {name: value}))
-        made = dict[str, Any]()
+        made = Json()
         for leaf, inner in leaves.items():
             made = put_at(made, steps(leaf), inner)
         if made == {name: value}:
@@ -129,7 +421,11 @@ def _leaves(tool: Tool | None, name: str, value: Any) -> dict[str, Any]:
     return {f"args.{name}": value}
 
 
-def put(values: dict[str, Any], key: str, value: Any) -> None:
+def put(
+    values: Json,
+    key: str,
+    value: Any,
+) -> None:
     """State one value: a group that is left out takes its parts with it, a part brings its
     group back.
     """
@@ -152,7 +448,7 @@ def put(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 # --- structures -------------------------------------------------------------------------------
-def steps(name: str) -> tuple[str, ...]:
+def steps(name: str) -> Names:
     """The path of a leaf: ``("files", "[]", "id")`` for ``files[].id``."""
     return tuple(
         step
@@ -166,7 +462,11 @@ def elements(value: Any) -> list[Any]:
     return value if type(value) is list else [value]
 
 
-def put_at(container: Any, path: tuple[str, ...], value: Any) -> Any:
+def put_at(
+    container: Any,
+    path: Names,
+    value: Any,
+) -> Any:
     """A copy of `container` with a value at a fact's path; a list of values spreads over the
     elements of the first list.
     """
@@ -190,7 +490,11 @@ def put_at(container: Any, path: tuple[str, ...], value: Any) -> Any:
     return listed
 
 
-def _in_object(container: Any, rest: tuple[str, ...], value: Any) -> dict[str, Any]:
+def _in_object(
+    container: Any,
+    rest: Names,
+    value: Any,
+) -> Json:
     """An object of which each value holds one of the values at the rest of a path, or whose
     keys they are.
     """
@@ -205,8 +509,8 @@ def _in_object(container: Any, rest: tuple[str, ...], value: Any) -> dict[str, A
 
 # Of each type: values, and near misses, which a person reads as such a value although their
 # form is not the normal one (text has none; for `json` it is a structure, which is no text).
-_VALUES: Mapping[str, Mapping[str, list[Any]]] = json.loads(
-    Path(__file__).with_name("values.json").read_text("utf-8")
+_VALUES: Mapping[str, Mapping[str, list[Any]]] = read_table(
+    "agentgate.review.scenarios", "values.toml"
 )
 
 
@@ -217,7 +521,7 @@ def malformed(kind: str) -> list[Any]:
 
 def sent(rule: Rule, element: Any) -> Any:
     """One element as an argument takes it: in a list where the argument is one."""
-    return [element] if rule.max_items is not None else element
+    return [element] if rule.max_items else element
 
 
 def _made(rule: Rule, top: Decimal | None) -> Iterator[Any]:
@@ -267,7 +571,12 @@ _NOBODY = RunState(
 )
 
 
-def fits(workflow: Workflow, tool: str, name: str, value: Any) -> bool:
+def fits(
+    workflow: Workflow,
+    tool: str,
+    name: str,
+    value: Any,
+) -> bool:
     """Whether the engine finds nothing wrong with this one argument's form and value."""
     case = Case(
         workflow, _NOBODY, Call(tool, "", b"", put_at({}, steps(name), value)), _NOWHERE
@@ -328,7 +637,11 @@ def moment_of(point: Values, now: datetime, *versions: Workflow) -> dict[str, st
 
 
 # --- in the user's words ----------------------------------------------------------------------
-def in_words(kind: str, value: Any, currency: str) -> str:
+def in_words(
+    kind: str,
+    value: Any,
+    currency: str,
+) -> str:
     """A value as a user writes it: money with its currency, a user or channel with its sign,
     text as a name in quotes.
     """
@@ -371,13 +684,23 @@ def read(values: Values) -> Prompt:
     return Prompt.of(parts(values["prompt"]), time_of(values).date())
 
 
-def names(prompt: Prompt, rule: Rule, value: Any, currency: str) -> bool:
+def names(
+    prompt: Prompt,
+    rule: Rule,
+    value: Any,
+    currency: str,
+) -> bool:
     """Whether a prompt names a value as this rule reads it."""
     key = normal(rule.type, value)
     return key is not None and prompt.words(rule.said_as, key, currency) is not None
 
 
-def can_be_named(values: Values, rule: Rule, value: Any, currency: str = "") -> bool:
+def can_be_named(
+    values: Values,
+    rule: Rule,
+    value: Any,
+    currency: str = "",
+) -> bool:
     """Whether a prompt of the scene's day could name a value."""
     return names(
         Prompt.of((in_words(rule.type, value, currency),), time_of(values).date()),
@@ -387,7 +710,13 @@ def can_be_named(values: Values, rule: Rule, value: Any, currency: str = "") -> 
     )
 
 
-def calculation(rule: Rule, known: list[Decimal], currency: str, *, named: bool) -> str:
+def calculation(
+    rule: Rule,
+    known: list[Decimal],
+    currency: str,
+    *,
+    named: bool,
+) -> str:
     """A sentence that asks for the half of one number, or for the sum of more; `named`: it
     names them.
     """

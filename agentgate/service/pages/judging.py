@@ -6,6 +6,10 @@ changes a hold is `WebAuthnAnswer`, over a nonce of the gate, by the passkey tha
 gate's own methods judge it (`agentgate.gate.holds.answer`). A page or program of somebody's own
 gets the list by the person's own token, and by nothing else: no run's or conversation's id, and
 no client's assertion.
+
+What is remembered of a person is a page with a button that forgets, and the same for a program
+with their own token. Its form needs no script; it comes from that page (`check_page`), whose
+address a browser tells it alone.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from datetime import tzinfo
 from functools import partial
 from typing import Any, cast
 
@@ -20,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agentgate.decision.batch_answer import MOST, Together
-from agentgate.decision.hold import Hold
+from agentgate.decision.hold import Hold, moment
 from agentgate.errors import CredentialRefused, KeysUnavailable, RequestRefused
 from agentgate.explain.evidence import MASKED
 from agentgate.gate.holds.codec import told_of
@@ -38,17 +43,56 @@ from agentgate.gate.holds.inbox import (
 from agentgate.gate.holds.proof import refusal
 from agentgate.identity.assertion import Assertion
 from agentgate.identity.credential import OIDCToken
-from agentgate.service.answer import answered, malformed
-from agentgate.service.pages import wording
-from agentgate.service.pages.rendering import HEADERS, page
-from agentgate.service.pages.session import Reader, for_reader, passkeys_of, reader_of, sent
-from agentgate.service.pages.signing_in import posted
-from agentgate.service.reading import bearer, optional_text, text
+from agentgate.service.messages import (
+    answered,
+    answered_done,
+    bearer,
+    malformed,
+    optional_text,
+    read_form,
+    text,
+)
+from agentgate.service.pages.rendering import HEADERS, WORDING, page
+from agentgate.service.pages.session import (
+    MAX_BODY,
+    Reader,
+    check_page,
+    for_reader,
+    passkeys_of,
+    posted,
+    reader_of,
+    sent,
+)
 from agentgate.service.state import Service
 from agentgate.token.jws import b64url
 from agentgate.values.answers import Said, WebAuthnAnswer, webauthn_challenge
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Reason
 from agentgate.values.request import User
+from agentgate.values.visible import visible
+
+REFUSED = WORDING["refused"]
+
+
+def became(hold: Hold, zone: tzinfo) -> str:
+    """What a hold's state means to a person; who said yes so far."""
+    said = ", ".join(visible(each.id, 80) for each in hold.approvers)
+    if hold.state != "pending":
+        by = f" Yes from: {said}." if said else ""
+        what = WORDING["states"][hold.state].format(until=moment(hold.expires_at, zone))
+        return f"{what}{by}"
+    return f"Waits for {hold.question.whom}, until {moment(hold.expires_at, zone)}." + (
+        f" Yes so far from: {said}." if said else ""
+    )
+
+
+def answered_words(hold: Hold, zone: tzinfo) -> str:
+    """The same just after an answer."""
+    return (
+        f"Your yes counts. {became(hold, zone)}"
+        if hold.state == "pending"
+        else became(hold, zone)
+    )
+
 
 _ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _PLACE = re.compile(r"\d{1,15}\.[0-9a-f]{64}", re.ASCII)
@@ -68,7 +112,7 @@ async def waiting(request: Request, service: Service, reader: Reader) -> Respons
     """
     after = request.query_params.get("after", "")
     after = after if _PLACE.fullmatch(after) else ""
-    core = service.gate.core
+    core = service.core
     found: list[WaitingPage] = [
         await service.gate.drive(addressed(core, tenant, user, after))
         for tenant, user in reader.people.items()
@@ -121,7 +165,7 @@ async def waiting_for(request: Request, service: Service) -> Response:
         raise malformed("query", "another one", "for=me, and after= as next said")
     who = await prove_bearer(request, service)
     found: WaitingPage = await service.gate.drive(
-        addressed(service.gate.core, who.tenant, who, asked[1] or "")
+        addressed(service.core, who.tenant, who, asked[1] or "")
     )
     holds = [told_of(each.hold) | {"risk": each.risk} for each in found.found]
     return answered({"holds": holds, "next": found.next, "total": found.total})
@@ -131,7 +175,7 @@ async def prove_bearer(request: Request, service: Service) -> User:
     """The person whose own token comes along. Raises RequestRefused: 401, 429."""
     try:
         who: User = await service.gate.drive(
-            person_of(service.gate.core, OIDCToken(bearer(request)))
+            person_of(service.core, OIDCToken(bearer(request)))
         )
     except KeysUnavailable:
         raise
@@ -150,7 +194,7 @@ async def show_next(_: Request, service: Service, reader: Reader) -> Response:
     waits.
     """
     found = [
-        await service.gate.drive(addressed(service.gate.core, tenant, user))
+        await service.gate.drive(addressed(service.core, tenant, user))
         for tenant, user in reader.people.items()
     ]
     first = min((one for each in found for one in each.found), key=_by_place, default=None)
@@ -221,9 +265,7 @@ async def answer(request: Request, service: Service) -> Response:
     """``POST /holds/answers``: an assertion over exactly these answers; of each what became of
     it, in words.
     """
-    reader, body = await _signed_in(
-        request, service, "answers", "nonce", "assertion", optional=("reason",)
-    )
+    reader, body = await _signed_in(request, service, "answers nonce assertion", "reason")
     answers = _answers(body["answers"])
     reason = (optional_text(body, "reason") or "")[:300]
     tenant, *_ = [(await _one(service, reader, each)).hold.tenant for each in answers]
@@ -239,9 +281,9 @@ async def answer(request: Request, service: Service) -> Response:
     except AnswerRefused as error:
         raise _not_counted(error) from None
     said = {
-        n: wording.refused(each)
+        n: REFUSED[each.code]
         if isinstance(each, AnswerRefused)
-        else wording.answered(each, reader.zone)
+        else answered_words(each, reader.zone)
         for n, each in became.items()
     }
     return answered({"answered": said})
@@ -275,7 +317,7 @@ async def _given(
 
 def _not_counted(error: AnswerRefused) -> RequestRefused:
     return RequestRefused(
-        _STATUS.get(error.code, 409), str(error.code), wording.refused(error), *error.failures
+        _STATUS.get(error.code, 409), str(error.code), REFUSED[error.code], *error.failures
     )
 
 
@@ -296,15 +338,11 @@ def _answers(given: object) -> dict[str, Said]:
 
 
 async def _signed_in(
-    request: Request, service: Service, *required: str, optional: tuple[str, ...] = ()
+    request: Request, service: Service, required: str, optional: str = ""
 ) -> tuple[Reader, dict[str, Any]]:
     """Who posts, and what: nobody has a turn before their body is here."""
     found = sent(request, service)
-    body = (
-        await posted(request, service, *required, optional=optional)
-        if found is not None
-        else {}
-    )
+    body = await posted(request, service, required, optional) if found is not None else {}
     reader = await reader_of(service, found)
     if reader is None:
         raise RequestRefused(
@@ -320,18 +358,18 @@ async def _one(service: Service, reader: Reader, hold_id: str) -> Addressed:
     for tenant, user in reader.people.items() if _ID.fullmatch(hold_id) else ():
         try:
             found: Addressed = await service.gate.drive(
-                addressed_one(service.gate.core, tenant, hold_id, user)
+                addressed_one(service.core, tenant, hold_id, user)
             )
         except AnswerRefused:
             continue
         return found
-    raise RequestRefused(404, str(AnswerCode.MISSING), wording.REFUSED[AnswerCode.MISSING])
+    raise RequestRefused(404, str(AnswerCode.MISSING), REFUSED[AnswerCode.MISSING])
 
 
 async def _of_run(service: Service, reader: Reader, hold: Hold) -> list[Addressed]:
     """Those of its run that wait for this person, the earliest deadline first."""
     found = await service.gate.drive(
-        addressed_in(service.gate.core, hold.tenant, reader.people[hold.tenant], hold.run)
+        addressed_in(service.core, hold.tenant, reader.people[hold.tenant], hold.run)
     )
     return list(found)
 
@@ -348,8 +386,61 @@ def _common(reader: Reader, service: Service) -> dict[str, Any]:
     return {
         "reader": reader,
         "origins": passkeys_of(service).origins,
-        "became": partial(wording.became, zone=reader.zone),
+        "became": partial(became, zone=reader.zone),
         "zone": reader.zone,
         "masked": MASKED,
         "now": time.time(),
     }
+
+
+@for_reader
+async def show_remembered(_: Request, service: Service, reader: Reader) -> Response:
+    """``GET /holds/remembered``: what is remembered of whoever is signed in."""
+    found = [
+        (tenant, each)
+        for tenant, who in reader.people.items()
+        for each in await service.gate.remembered(tenant, for_=who)
+    ]
+    answer = page(
+        "remembered.html",
+        reader=reader,
+        origins=passkeys_of(service).origins,
+        zone=reader.zone,
+        found=found,
+    )
+    answer.headers["Referrer-Policy"] = "same-origin"  # else the form would not tell its origin
+    return answer
+
+
+async def forget_remembered(request: Request, service: Service) -> Response:
+    """``POST /holds/remembered``: what is forgotten, by its `id`; then the page again."""
+    check_page(request, service)
+    session, form = sent(request, service), await read_form(request, MAX_BODY)
+    reader = await reader_of(service, session)
+    for tenant, who in reader.people.items() if reader is not None else ():
+        await service.gate.forget(tenant, (form.get("id", ""),), by=who)
+    return Response(status_code=303, headers={**HEADERS, "Location": "/holds/remembered"})
+
+
+async def list_own(request: Request, service: Service) -> Response:
+    """``GET /v1/remembered?for=me``: what is remembered of the person whose token comes
+    along.
+    """
+    if request.url.query != "for=me":
+        raise malformed("query", "another one", "for=me")
+    who = await prove_bearer(request, service)
+    return answered(
+        {
+            "remembered": [
+                each.told for each in await service.gate.remembered(who.tenant, for_=who)
+            ]
+        }
+    )
+
+
+async def forget_own(request: Request, service: Service) -> Response:
+    """``DELETE /v1/remembered/{id}``: it is forgotten, by that person's token."""
+    who = await prove_bearer(request, service)
+    if not await service.gate.forget(who.tenant, (request.path_params["id"],), by=who):
+        raise RequestRefused(404, "not_found")
+    return answered_done()

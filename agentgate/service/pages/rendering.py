@@ -7,16 +7,18 @@ along.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from agentgate.decision.question import moment
+from agentgate.decision.hold import moment
 from agentgate.errors import RequestRefused
 from agentgate.service.state import Service
 
@@ -36,20 +38,8 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 _ASSETS = {"pages.css": "text/css", "pages.js": "text/javascript"}
-_ERRORS = {
-    404: (
-        "Not here",
-        "There is no such page, or nothing here that you may answer. What waits for you is in the list.",
-    ),
-    429: ("Too many requests", "Please wait a few seconds, then load the page again."),
-    503: (
-        "Not now",
-        (
-            "The gate cannot read its store or its passkey file, so nothing is shown or "
-            "answered. This page tries again by itself."
-        ),
-    ),
-}
+# what the pages say: of a refusal, of a hold's state, of an answer that does not count
+WORDING: Mapping[str, Mapping[str, Any]] = orjson.loads((_HERE / "wording.json").read_bytes())
 
 
 @cache
@@ -75,10 +65,8 @@ def page(name: str, status: int = 200, **values: Any) -> Response:
 
 def error_page(refused: RequestRefused, root: str) -> Response:
     """A refusal for whoever looks at a page; `root`: where its other pages are."""
-    title, text = _ERRORS.get(
-        refused.status,
-        ("Not answered", "The gate could not answer this request. Its log says why."),
-    )
+    errors = WORDING["errors"]
+    title, text = errors.get(str(refused.status), errors[""])
     answer = page(
         "error.html",
         refused.status,

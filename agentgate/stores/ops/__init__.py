@@ -13,49 +13,12 @@ server's store user may write, and nothing else but its tokens (``token:{audienc
 `rev`, `call`); `agentgate.stores.ops.revocation` tells of revocations. The hash ``history``
 counts what a tenant must never lose (see ``scripts/_common.lua``). The marks of a gate belong
 to no tenant: one hash for each gate's URL, under a hash tag of its own, and so are the
-checkpoints of audit logs (`agentgate.stores.ops.checkpoint`).
+checkpoints of audit logs (`agentgate.stores.ops.marks`).
 """
 
 from __future__ import annotations
 
-from agentgate.stores.ops.account_key import ChangeReply, change_key
-from agentgate.stores.ops.call import (
-    MAX_LIMITS,
-    Living,
-    burn,
-    live,
-    mint,
-    record_outcome,
-    record_result,
-    without_calls,
-)
-from agentgate.stores.ops.checkpoint import keep_checkpoint, read_checkpoints
-from agentgate.stores.ops.hold import (
-    COOLING,
-    answer_hold,
-    count_holds,
-    ended_holds,
-    list_holds,
-    nonce_hold,
-    old_holds,
-    open_hold,
-    read_hold,
-    read_limits,
-    reveal_hold,
-    take_nonce,
-    waiting_call,
-    waiting_holds,
-)
-from agentgate.stores.ops.hold import PAGE as WAITING
-from agentgate.stores.ops.marks import MAX_MARKS, raise_marks
-from agentgate.stores.ops.memory import forget_memory, memory_key, recall_memory
-from agentgate.stores.ops.notification import (
-    PAGE,
-    Notification,
-    finish_notification,
-    take_notification,
-)
-from agentgate.stores.ops.records import (
+from agentgate.stores._op import (
     Acting,
     BurnReply,
     BurnRequest,
@@ -76,6 +39,42 @@ from agentgate.stores.ops.records import (
     RunRecord,
     Subjects,
     workflow_subject,
+)
+from agentgate.stores.ops.account_key import ChangeReply, change_key
+from agentgate.stores.ops.call import (
+    MAX_LIMITS,
+    Living,
+    burn,
+    live,
+    mint,
+    record_outcome,
+    record_result,
+    without_calls,
+)
+from agentgate.stores.ops.hold import (
+    COOLING,
+    answer_hold,
+    count_holds,
+    ended_holds,
+    list_holds,
+    nonce_hold,
+    old_holds,
+    open_hold,
+    read_hold,
+    read_limits,
+    reveal_hold,
+    take_nonce,
+    waiting_call,
+    waiting_holds,
+)
+from agentgate.stores.ops.hold import PAGE as WAITING
+from agentgate.stores.ops.marks import MAX_MARKS, keep_checkpoint, raise_marks, read_checkpoints
+from agentgate.stores.ops.memory import forget_memory, memory_key, recall_memory
+from agentgate.stores.ops.notification import (
+    PAGE,
+    Notification,
+    finish_notification,
+    take_notification,
 )
 from agentgate.stores.ops.revocation import (
     REVOKED_KINDS,

@@ -9,13 +9,13 @@ from typing import Literal, NamedTuple
 from agentgate.stores._op import (
     MAX_AMOUNT,
     Op,
+    checked_history,
     checked_number,
     checked_subject,
     history_of,
     one_of,
     prefix,
 )
-from agentgate.stores.history import checked_history
 
 ChangeKind = Literal["ok", "lost", "other", "old"]
 
@@ -51,12 +51,8 @@ def change_key(
     )
     return Op(
         "change_key",
-        _changed,
+        lambda kind, seen: ChangeReply(one_of(ChangeKind)(kind), history_of(seen)),
         (f"{start}lastkey:{checked_subject('account', account)}", f"{start}history"),
         args,
         confirm=True,
     )
-
-
-def _changed(kind: object, history: object) -> ChangeReply:
-    return ChangeReply(one_of(ChangeKind)(kind), history_of(history))

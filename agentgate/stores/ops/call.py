@@ -14,10 +14,23 @@ from agentgate.stores._op import (
     MAX_AMOUNT,
     MAX_TTL_MS,
     Arg,
+    BurnKind,
+    BurnReply,
+    BurnRequest,
+    LimitTake,
+    Meanwhile,
+    Memory,
+    MintKind,
+    MintReply,
+    MintRequest,
     Op,
+    Outcome,
+    OutcomeReply,
+    Recorded,
     burns_key,
     checked_bytes,
     checked_digest,
+    checked_history,
     checked_id,
     checked_lineage,
     checked_number,
@@ -26,24 +39,12 @@ from agentgate.stores._op import (
     history_of,
     lineage_of,
     one_of,
+    people,
     prefix,
+    revocations_of,
     server_id,
 )
-from agentgate.stores.history import checked_history
 from agentgate.stores.ops.memory import memory_key
-from agentgate.stores.ops.records import (
-    BurnKind,
-    BurnReply,
-    BurnRequest,
-    Memory,
-    MintKind,
-    MintReply,
-    MintRequest,
-    Outcome,
-    OutcomeReply,
-    Recorded,
-)
-from agentgate.stores.ops.revocation import people, revocations_of
 from agentgate.values.canonical import canonical
 
 Living = Literal["live", "revoked", "lineage", "used"]
@@ -71,9 +72,9 @@ def _server_keys(tenant: str, run: str, audience: str) -> tuple[str, str, str]:
     )
 
 
-def mint(request: MintRequest) -> Op[MintReply]:
+def mint(request: MintRequest, meanwhile: Meanwhile = None) -> Op[MintReply]:
     """Reserve limits, spend a release, record the call and write its token's single-use key, or
-    redeem it: all of it or nothing.
+    redeem it: all of it or nothing. `meanwhile`: as of `Op`.
     """
     start = prefix(request.tenant)
     run = checked_id("run", request.run)
@@ -95,6 +96,8 @@ def mint(request: MintRequest) -> Op[MintReply]:
         f"{start}history",
         *stopping,
     ]
+    # no id of a token begins like this
+    issued = "" if request.issued is None else f"!{checked_history(request.issued)}"
     args: list[Arg] = [
         checked_digest("call_digest", request.call_digest),
         checked_bytes("head", request.head),
@@ -112,7 +115,7 @@ def mint(request: MintRequest) -> Op[MintReply]:
         if request.same_key is None
         else checked_subject("key thumbprint", request.same_key[1]),
         checked_history(request.history),
-        checked_id("unspent", request.unspent) if request.unspent else _issued(request.issued),
+        checked_id("unspent", request.unspent) if request.unspent else issued,
         _attempt(request.attempt),
     ]
     if request.hold is not None:
@@ -122,18 +125,24 @@ def mint(request: MintRequest) -> Op[MintReply]:
     if request.memory is not None:
         keys.append(memory_key(request.tenant, request.memory.user))
     for take in request.limits:
-        name = checked_subject("limit", take.key)
-        in_run = take.for_run is True and take.every_ms == 0
-        if not in_run:
-            keys += (f"{start}limit:{name}", f"{start}times:{name}")
-        args += (
-            checked_number("limit amount", take.amount, 0, MAX_AMOUNT // 2),
-            checked_number("limit maximum", take.maximum, 0, MAX_AMOUNT // 2),
-            checked_number("limit every_ms", take.every_ms, 0, MAX_TTL_MS),
-            name if in_run else "",
-        )
+        taken_keys, taken_args = _take_limit(start, take)
+        keys += taken_keys
+        args += taken_args
     args += ["" if request.memory is None else _remembered(request.memory), request.fence or ""]
-    return Op("mint", _minted, tuple(keys), tuple(args), confirm=True)
+    return Op("mint", _minted, tuple(keys), tuple(args), confirm=True, meanwhile=meanwhile)
+
+
+def _take_limit(start: str, take: LimitTake) -> tuple[list[str], list[Arg]]:
+    """What a limit adds to a mint's keys and arguments."""
+    name = checked_subject("limit", take.key)
+    in_run = take.for_run is True and take.every_ms == 0
+    args: list[Arg] = [
+        checked_number("limit amount", take.amount, 0, MAX_AMOUNT // 2),
+        checked_number("limit maximum", take.maximum, 0, MAX_AMOUNT // 2),
+        checked_number("limit every_ms", take.every_ms, 0, MAX_TTL_MS),
+        name if in_run else "",
+    ]
+    return [] if in_run else [f"{start}limit:{name}", f"{start}times:{name}"], args
 
 
 def without_calls(revision: str) -> str:
@@ -155,11 +164,6 @@ def _remembered(memory: Memory) -> bytes:
             memory.body.decode(),
         ]
     )
-
-
-def _issued(told: str | None) -> str:
-    """No id of a token begins like this."""
-    return "" if told is None else f"!{checked_history(told)}"
 
 
 def _minted(  # noqa: PLR0917 - a reply of nine values
@@ -186,9 +190,9 @@ def _minted(  # noqa: PLR0917 - a reply of nine values
     )
 
 
-def burn(request: BurnRequest) -> Op[BurnReply]:
+def burn(request: BurnRequest, meanwhile: Meanwhile = None) -> Op[BurnReply]:
     """Spend a token once: check revocations, lineage, history, single-use key and binding, then
-    mark the call redeemed.
+    mark the call redeemed. `meanwhile`: as of `Op`.
     """
     start = prefix(request.tenant)
     run = checked_id("run", request.run)
@@ -204,7 +208,8 @@ def burn(request: BurnRequest) -> Op[BurnReply]:
         *revocations_of(start, run, jti, request.subjects),
     )
     token, *more = _server_keys(request.tenant, run, request.audience)
-    return Op("burn", _burned, (f"{token}{jti}", *more), args, confirm=True)
+    burned = (f"{token}{jti}", *more)
+    return Op("burn", _burned, burned, args, confirm=True, meanwhile=meanwhile)
 
 
 @lru_cache(maxsize=64)
@@ -269,8 +274,9 @@ def record_outcome(
         burns_key(tenant, run, audience),
         *((f"{prefix(tenant)}run:{run}",) if tell else ()),
     )
-    return Op("record_outcome", _reported, keys, args)
-
-
-def _reported(kind: Any, before: bytes, after: bytes) -> OutcomeReply:
-    return OutcomeReply(_recorded(kind), before.decode(), after.decode())
+    return Op(
+        "record_outcome",
+        lambda kind, *rest: OutcomeReply(_recorded(kind), *map(bytes.decode, rest)),
+        keys,
+        args,
+    )

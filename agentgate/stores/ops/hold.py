@@ -17,13 +17,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
 from agentgate.errors import NameRefused
 from agentgate.stores._op import (
     MAX_AMOUNT,
     MAX_TTL_MS,
     Arg,
+    HoldList,
+    HoldRecord,
+    HoldState,
+    LimitTake,
     Op,
     burns_key,
     checked_bytes,
@@ -33,10 +37,11 @@ from agentgate.stores._op import (
     checked_subject,
     checked_text,
     one_of,
+    people,
     prefix,
 )
-from agentgate.stores.ops.records import HoldList, HoldRecord, HoldState, LimitTake
-from agentgate.stores.ops.revocation import is_yes, people
+from agentgate.stores.ops.revocation import is_yes
+from agentgate.values.value_class import Names
 
 # holds that one script answers of those that wait; of others ten times as many are looked at
 PAGE = 50
@@ -101,29 +106,31 @@ def open_hold(
     5,000 that ask the same group or person: `asks`. The run is there for as long as its holds.
     """
     start = prefix(tenant)
-    answered = checked_number("answer_ms", answer_ms, 1, MAX_TTL_MS)
+    burns = burns_key(tenant, run, audience)
     keys = (
         _key(tenant, hold_id),
         f"{start}holds:all",
-        burns_key(tenant, run, audience),
+        burns,
         f"{start}cool:{run}:{checked_digest('act', act)}",
         f"{start}open:{run}",
         f"{start}holds:since",
+        f"{start}run:{run}",
+        f"{start}clock:{run}",
+        f"{start}reserved:{run}",
+        burns.replace(":burns:", ":mints:", 1),
         _list(tenant, "run", run),
         _list(tenant, "from", whose),
         *sorted({_list(tenant, kind, name) for kind, name in asks}),
     )
-    ttl = checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS)
     args = (
         checked_bytes("hold body", body),
-        ttl,
-        answered,
+        checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS),
+        checked_number("answer_ms", answer_ms, 1, MAX_TTL_MS),
         hold_id,
         checked_bytes("sensitive", sensitive),
         f"{start}hold:",
         checked_number("most", most, 1, MAX_AMOUNT),
         checked_number("most_own", most_own, 1, MAX_AMOUNT),
-        f"{start}run:{run}",
         checked_bytes("despite", despite),
         checked_text("call", call),
     )
@@ -155,11 +162,11 @@ def waiting_call(tenant: str, run: str, act: str) -> Op[str]:
 
 def read_hold(tenant: str, hold_id: str) -> Op[HoldRecord | None]:
     """Read one hold; None: missing or forgotten."""
-    return Op("read_hold", _found, (_key(tenant, hold_id),))
-
-
-def _found(state: bytes, body: bytes, revision: bytes, call: bytes) -> HoldRecord | None:
-    return None if state == b"missing" else hold_record(state, body, revision, call)
+    return Op(
+        "read_hold",
+        lambda state, *rest: None if state == b"missing" else hold_record(state, *rest),
+        (_key(tenant, hold_id),),
+    )
 
 
 def answer_hold(
@@ -185,15 +192,12 @@ def answer_hold(
     """
     if state not in ("pending", "released", "refused"):
         raise NameRefused("hold state", state, "pending, released or refused")
-    checked = checked_id("nonce", nonce) if nonce else ""
     keys = (_key(tenant, hold_id), *[_list(tenant, "user", user)] * bool(user))
-    revision = checked_id("hold revision", expected_revision)
-    kept = checked_bytes("hold body", body)
     args = (
-        revision,
-        kept,
+        checked_id("hold revision", expected_revision),
+        checked_bytes("hold body", body),
         state,
-        checked,
+        checked_id("nonce", nonce) if nonce else "",
         checked_bytes("event", event),
         hold_id,
         checked_bytes("note", note),
@@ -225,22 +229,24 @@ def take_nonce(
         "1" if take else "0",
         checked_number("opened_ms", opened_ms, 0, MAX_AMOUNT),
     )
-    return Op("take_nonce", _taken, keys, args, confirm=take)
-
-
-def _taken(taken: Any, gone: Any) -> tuple[Taken, bool]:
-    return _nonce(taken), is_yes(gone)
+    return Op(
+        "take_nonce",
+        lambda taken, gone: (_nonce(taken), is_yes(gone)),
+        keys,
+        args,
+        confirm=take,
+    )
 
 
 def reveal_hold(tenant: str, hold_id: str) -> Op[bytes]:
     """The sensitive values of a pending or released hold, as JSON; empty where it is over, or
     of an earlier version.
     """
-    return Op("reveal_hold", _revealed, (_key(tenant, hold_id),))
-
-
-def _revealed(found: Any) -> bytes:
-    return found if type(found) is bytes else b""
+    return Op(
+        "reveal_hold",
+        lambda found: found if type(found) is bytes else b"",
+        (_key(tenant, hold_id),),
+    )
 
 
 def read_limits(tenant: str, run: str, limits: tuple[LimitTake, ...]) -> Op[tuple[int, ...]]:
@@ -253,12 +259,11 @@ def read_limits(tenant: str, run: str, limits: tuple[LimitTake, ...]) -> Op[tupl
     ]
     args = [name if in_run else "" for name, in_run in zip(names, own, strict=True)]
     return Op(
-        "read_limits", _totals, (f"{start}run:{checked_id('run', run)}", *beyond), tuple(args)
+        "read_limits",
+        lambda totals: tuple(map(int, totals)),
+        (f"{start}run:{checked_id('run', run)}", *beyond),
+        tuple(args),
     )
-
-
-def _totals(totals: list[Any]) -> tuple[int, ...]:
-    return tuple(map(int, totals))
 
 
 def list_holds(
@@ -310,42 +315,39 @@ def waiting_holds(
 
     Those that `whose` (as of `open_hold`) asked for are left out, unless they ask this user.
     """
-    groups_of = sorted({_list(tenant, "group", name) for name in groups})
-    return _page(
-        tenant,
-        "waiting",
-        (_list(tenant, "from", whose), *groups_of, _list(tenant, "user", user)),
-        after=after,
-        most=PAGE,
-    )
+    keys = (_list(tenant, "from", whose), *_lists_of(tenant, groups, user))
+    return _page(tenant, "waiting", keys, after=after, most=PAGE)
 
 
 def ended_holds(tenant: str, groups: Iterable[str], user: str) -> Op[HoldList]:
     """Those that ended last of what asked these groups or this user, or that this user
     answered.
     """
-    keys = (
-        *sorted({_list(tenant, "group", name) for name in groups}),
-        _list(tenant, "user", user),
-    )
-    return _page(tenant, "ended", keys, most=2 * PAGE)
+    return _page(tenant, "ended", _lists_of(tenant, groups, user), most=2 * PAGE)
+
+
+def _lists_of(tenant: str, groups: Iterable[str], user: str) -> Names:
+    """The lists of what asks these groups, and this user."""
+    lists = {_list(tenant, "group", name) for name in groups}
+    return *sorted(lists), _list(tenant, "user", user)
 
 
 def _page(
-    tenant: str, part: str, keys: tuple[str, ...], *, after: str = "", most: int, run: str = ""
+    tenant: str, part: str, keys: Names, *, after: str = "", most: int, run: str = ""
 ) -> Op[HoldList]:
     at, _, hold_id = after.partition(".")
     place: tuple[Arg, Arg] = ("0", "")
     if after:
         number = int(at) if at.isascii() and at.isdecimal() and len(at) < 17 else -1
         place = checked_number("place", number, 0, MAX_AMOUNT), checked_id("place", hold_id)
-    return Op("list_holds", _listed, keys, (f"{prefix(tenant)}hold:", part, *place, most, run))
-
-
-def _listed(records: list[list[bytes]], more: bytes, total: bytes, before: bytes) -> HoldList:
-    return HoldList(
-        tuple(hold_record(*record) for record in records),
-        more.decode(),
-        int(total),
-        int(before),
+    return Op(
+        "list_holds",
+        lambda records, more, total, before: HoldList(
+            tuple(hold_record(*record) for record in records),
+            more.decode(),
+            int(total),
+            int(before),
+        ),
+        keys,
+        (f"{prefix(tenant)}hold:", part, *place, most, run),
     )

@@ -1,17 +1,28 @@
-"""Marks: numbers that only ever rise (versions of workflows, serials).
+"""What only grows, and belongs to no tenant: marks (versions of workflows, serials), and the
+newest checkpoint of each audit log (`agentgate.audit.tree`).
 
-A gate reads them before it loads workflows and raises them afterwards, so that no gate of this
-URL on this store goes back behind what was once in force.
+A gate reads its marks before it loads workflows and raises them afterwards, so that no gate of
+this URL on this store goes back behind what was once in force. Checkpoints are those of gates,
+and of each tool server under a key of its own. A log has one entry, which only a larger tree
+replaces. What a tool server keeps gates copy to theirs, which its user cannot write.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agentgate.stores._op import MAX_AMOUNT, Arg, Op, checked_number, checked_subject, prefix
+from agentgate.stores._op import (
+    MAX_AMOUNT,
+    Arg,
+    Op,
+    checked_number,
+    checked_subject,
+    checked_text,
+    prefix,
+    server_id,
+)
 
 MAX_MARKS = 500  # in one operation
 
@@ -33,12 +44,44 @@ def raise_marks(gate: str, marks: Mapping[str, int]) -> Op[dict[str, int]]:
     key = f"{prefix('_approvals')}marks:{hashlib.sha256(gate.encode()).hexdigest()}"
     return Op(
         "raise_marks",
-        partial(_raised, tuple(marks)),
+        lambda values: {n: int(value) for n, value in zip(marks, values, strict=True)},
         (key,),
         tuple(args),
         confirm=any(marks.values()),
     )
 
 
-def _raised(names: tuple[str, ...], values: list[Any]) -> dict[str, int]:
-    return {name: int(value) for name, value in zip(names, values, strict=True)}
+CHECKPOINTS = prefix("_audit") + "checkpoints"
+
+
+def _key(server: str) -> str:
+    return f"{CHECKPOINTS}:{server}" if server else CHECKPOINTS
+
+
+def keep_checkpoint(origin: str, size: int, note: str, *, audience: str = "") -> Op[str]:
+    """Keep a checkpoint, unless there is one of a tree that is as large; answers the note that
+    is kept now. `audience`: a tool server's.
+    """
+    args = (
+        checked_subject("origin", origin),
+        checked_number("size", size, 0, MAX_AMOUNT),
+        checked_text("note", note),
+    )
+    return Op("keep_checkpoint", _note, (_key(server_id(audience) if audience else ""),), args)
+
+
+def read_checkpoints(audiences: Sequence[str] = ()) -> Op[list[str]]:
+    """Copy the checkpoints of these tool servers to those of gates; answers the notes that
+    gates have then.
+    """
+    servers = [server_id(audience) for audience in audiences]
+    return Op(
+        "read_checkpoints",
+        lambda values: [_note(each) for each in values],
+        (CHECKPOINTS, *map(_key, servers)),
+        tuple(servers),
+    )
+
+
+def _note(value: Any) -> str:
+    return str(value.decode().partition("\n")[2])

@@ -11,11 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import Any
 
-from agentgate.stores._op import Op, checked_digest, checked_text, history_of, prefix
-from agentgate.stores.history import checked_history
-from agentgate.values.identities import person
+from agentgate.stores._op import (
+    Op,
+    checked_digest,
+    checked_history,
+    checked_text,
+    history_of,
+    prefix,
+)
+from agentgate.values.request import person
 
 # place, digest of the call, POSIX seconds of its mint, what it says
 MemoryRecord = tuple[str, str, float, bytes]
@@ -37,7 +42,20 @@ def recall_memory(
     places, all.
     """
     args = (checked_history(history), *[checked_digest("place", place) for place in places])
-    return Op("recall", _recalled, (memory_key(tenant, user), f"{prefix(tenant)}history"), args)
+    return Op(
+        "recall",
+        lambda now, found: (
+            history_of(now),
+            tuple(
+                [
+                    (place.decode(), call.decode(), int(at) / 1000, body)
+                    for place, call, at, body in found
+                ]
+            ),
+        ),
+        (memory_key(tenant, user), f"{prefix(tenant)}history"),
+        args,
+    )
 
 
 def forget_memory(
@@ -53,13 +71,4 @@ def forget_memory(
         same.keys,
         same.args,
         confirm=True,
-    )
-
-
-def _recalled(history: Any, found: list[list[bytes]]) -> tuple[str, tuple[MemoryRecord, ...]]:
-    return history_of(history), tuple(
-        [
-            (place.decode(), call.decode(), int(at) / 1000, body)
-            for place, call, at, body in found
-        ]
     )

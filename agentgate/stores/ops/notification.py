@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from agentgate.stores._op import (
     MAX_TTL_MS,
+    HoldRecord,
     Op,
     checked_digest,
     checked_id,
@@ -22,7 +23,6 @@ from agentgate.stores._op import (
     prefix,
 )
 from agentgate.stores.ops.hold import hold_record
-from agentgate.stores.ops.records import HoldRecord
 
 PAGE = 500  # holds that one script looks at
 
@@ -65,8 +65,6 @@ def take_notification(
     Answers the event; `more`: none on this page, which is not the last; `none`: none.
     """
     start = prefix(tenant)
-    lease = checked_number("lease_ms", lease_ms, 1, MAX_TTL_MS)
-    place = checked_number("first", first, 0, 2**31)
     return Op(
         "untold_hold",
         _notification,
@@ -74,8 +72,8 @@ def take_notification(
         (
             f"{start}hold:",
             checked_digest("hook", hook),
-            lease,
-            place,
+            checked_number("lease_ms", lease_ms, 1, MAX_TTL_MS),
+            checked_number("first", first, 0, 2**31),
             checked_number("page", page, 1, PAGE),
         ),
     )

@@ -3,41 +3,43 @@
 
 A revocation is the key ``revoked:NAME``, which mint and burn read, with ``revocation:NAME``
 (who, when, why) and a place in the sorted set ``revocations`` beside it; NAME is
-``kind:subject``. People and agents are compared as `agentgate.values.identities.person` does:
+``kind:subject``. People and agents are compared as `agentgate.values.request.person` does:
 to revoke one spelling of an id is to revoke all of them, at every issuer. A revocation is said
 in a hurry and of a name: it stops too many rather than too few.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, get_args
 
 from agentgate.errors import NameRefused
 from agentgate.stores._op import (
+    ALL,
     MAX_AMOUNT,
     MAX_TTL_MS,
     Op,
+    RevokedKind,
+    Subjects,
     checked_bytes,
+    checked_history,
     checked_id,
     checked_number,
-    checked_subject,
     history_of,
     one_of,
+    people,
     prefix,
+    revocations_of,
+    shared_revocations,
+    subject_of,
 )
-from agentgate.stores.history import checked_history
-from agentgate.stores.ops.records import RevokedKind, Subjects
-from agentgate.values.identities import person
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import Names, value_class
 
 REVOKED_KINDS: tuple[RevokedKind, ...] = get_args(RevokedKind)
 YesNo = Literal["yes", "no"]
 RevokeKind = Literal["ok", "known"]
 Lifted = Literal["lifted", "missing", "signed"]
 _SIGNED = "signed"
-_ALL = "*"
 
 
 @value_class
@@ -78,56 +80,21 @@ def revocation_name(tenant: str, kind: RevokedKind, subject: str) -> str:
     if kind not in REVOKED_KINDS:
         raise NameRefused("revocation kind", kind, ", ".join(sorted(REVOKED_KINDS)))
     if kind == "tenant":
-        if subject not in (_ALL, tenant):
+        if subject not in (ALL, tenant):
             raise NameRefused("subject", subject, "'*' or the tenant itself")
-        return f"tenant:{_ALL}"
+        return f"tenant:{ALL}"
     if kind in ("token", "run"):
         return f"{kind}:{checked_id(kind, subject)}"
-    return f"{kind}:{_subject(kind, subject)}"
+    return f"{kind}:{subject_of(kind, subject)}"
 
 
-def _subject(kind: str, name: str) -> str:
-    checked_subject(kind, name)
-    return checked_subject(kind, person(name) or name) if kind in ("user", "agent") else name
-
-
-@lru_cache(maxsize=4096)
-def _shared(start: str, who: Subjects) -> tuple[str, ...]:
-    """The keys of revocations that may stop more than one run: the same for call after call."""
-    named = {"tenant": _ALL} | who._asdict()
-    return tuple(
-        f"{start}revoked:{kind}:{_subject(kind, name)}"
-        for kind, name in named.items()
-        if name or kind != "user"
-    )
-
-
-def revocations_of(start: str, run: str, jti: str, who: Subjects) -> tuple[str, ...]:
-    """The keys of every revocation that would stop this token; `start` is the tenant's
-    prefix.
-    """
-    return (f"{start}revoked:token:{jti}", f"{start}revoked:run:{run}", *_shared(start, who))
-
-
-def revocations_of_memory(tenant: str, who: Subjects) -> list[str]:
+def revocations_of_memory(tenant: str, who: Subjects, run: str) -> list[str]:
     """The names of every revocation that ends what is remembered of a call: those that may stop
-    calls of more than one run.
+    more than its token.
     """
     start = prefix(tenant)
-    return [key.removeprefix(f"{start}revoked:") for key in _shared(start, who)]
-
-
-def run_revocations(start: str, agent: str, user: str, workflow: str) -> tuple[str, ...]:
-    """The keys of every revocation that would stop whatever a new run of these does."""
-    named = {"tenant": _ALL, "agent": agent, "user": user, "workflow": workflow}
-    return tuple(
-        f"{start}revoked:{kind}:{_subject(kind, name)}" for kind, name in named.items() if name
-    )
-
-
-def people(start: str, names: Iterable[str]) -> tuple[str, ...]:
-    """The keys of every revocation of one of these people."""
-    return tuple([f"{start}revoked:user:{_subject('user', name)}" for name in names])
+    keys = (f"{start}revoked:run:{run}", *shared_revocations(start, who))
+    return [key.removeprefix(f"{start}revoked:") for key in keys]
 
 
 def revoked(tenant: str, user: str | Subjects, opened_ms: int, run: str = "none") -> Op[bool]:
@@ -148,13 +115,14 @@ def is_yes(said: Any) -> bool:
     return bool(one_of(YesNo)(said) == "yes")
 
 
-def _keys(tenant: str, name: str) -> tuple[str, str, str, str]:
+def _keys(tenant: str, name: str) -> Names:
     start = prefix(tenant)
     return (
         f"{start}revoked:{name}",
         f"{start}history",
         f"{start}revocation:{name}",
         f"{start}revocations",
+        f"{start}forgets:{name}",
     )
 
 
@@ -184,14 +152,16 @@ def revoke(
     """
     name = revocation_name(tenant, kind, subject)
     before = checked_number("before_ms", before_ms, 0, MAX_AMOUNT)
-    value = _SIGNED if signed is True else str(before) if before else _ALL
+    value = _SIGNED if signed is True else str(before) if before else ALL
     life = checked_number("life_ms", life_ms, 0, MAX_TTL_MS)
     args = (value, name, checked_bytes("told", told), life, checked_history(history))
-    return Op("revoke", _written, _keys(tenant, name), args, confirm=True)
-
-
-def _written(said: Any, history: Any) -> RevokeReply:
-    return RevokeReply(one_of(RevokeKind)(said), history_of(history))
+    return Op(
+        "revoke",
+        lambda said, seen: RevokeReply(one_of(RevokeKind)(said), history_of(seen)),
+        _keys(tenant, name),
+        args,
+        confirm=True,
+    )
 
 
 def lift(tenant: str, kind: RevokedKind, subject: str) -> Op[Lifted]:
@@ -199,7 +169,7 @@ def lift(tenant: str, kind: RevokedKind, subject: str) -> Op[Lifted]:
     stands.
     """
     name = revocation_name(tenant, kind, subject)
-    revocation, _, told, index = _keys(tenant, name)
+    revocation, _, told, index, _ = _keys(tenant, name)
     return Op("lift", one_of(Lifted), (revocation, told, index), (name,), confirm=True)
 
 
@@ -212,14 +182,10 @@ def list_revocations(
     start = prefix(tenant)
     return Op(
         "list_revocations",
-        _page,
+        lambda total, page: (int(total), tuple(_listed(page))),
         (f"{start}revocations",),
         (start, checked_number("skip", skip, 0, MAX_AMOUNT)),
     )
-
-
-def _page(total: Any, page: list[list[bytes]]) -> tuple[int, tuple[RevocationRecord, ...]]:
-    return int(total), tuple(_listed(page))
 
 
 def _listed(page: list[list[bytes]]) -> Iterator[RevocationRecord]:
@@ -227,7 +193,7 @@ def _listed(page: list[list[bytes]]) -> Iterator[RevocationRecord]:
         if value:  # else it has just ended
             said = value.decode("ascii")
             left = int(life)
-            before = int(said) if said not in (_ALL, _SIGNED) else None
+            before = int(said) if said not in (ALL, _SIGNED) else None
             yield RevocationRecord(
                 name.decode(),
                 before,

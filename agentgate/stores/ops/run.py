@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 from agentgate.stores._health import Keeps
 from agentgate.stores._op import (
     MAX_AMOUNT,
     MAX_TTL_MS,
+    Acting,
     Arg,
+    CallRecord,
+    CallStatus,
+    Extent,
     Op,
+    OpenKind,
+    OpenReply,
+    RunRecord,
+    Subjects,
     checked_bytes,
     checked_id,
     checked_number,
@@ -18,18 +27,8 @@ from agentgate.stores._op import (
     lineage_of,
     one_of,
     prefix,
+    shared_revocations,
 )
-from agentgate.stores.ops.records import (
-    Acting,
-    CallRecord,
-    CallStatus,
-    Extent,
-    OpenKind,
-    OpenReply,
-    RunRecord,
-    Subjects,
-)
-from agentgate.stores.ops.revocation import run_revocations
 from agentgate.values.canonical import digest
 
 Changed = Literal["ok", "missing", "closed", "stale", "revoked"]
@@ -84,37 +83,33 @@ def open_run(
             follow; 0: it belongs to none.
     """
     counted = "\n".join(digest(checked_text("whose", name)) for name in whose.split("\n"))
-    opened = f"{prefix(tenant)}runs:{counted}"
-    args: tuple[Arg, ...] = (
+    start = prefix(tenant)
+    args = (
         checked_bytes("header", header),
         checked_text("turn", turn),
         checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS),
-    )
-    args = (
-        *args,
         checked_number("most", most, 1, MAX_AMOUNT),
         keeps,
         acts,
         checked_number("keep_ms", keep_ms, 0, MAX_TTL_MS),
     )
     conversation = (_conversation_key(tenant, run),) if keep_ms else ()
-    revocations = (
-        run_revocations(prefix(tenant), who.agent, who.user, who.workflow)
-        if who is not None
-        else ()
-    )
+    revocations = shared_revocations(start, who) if who is not None else ()
     keys = (
         _run_key(tenant, run),
-        opened,
-        f"{prefix(tenant)}clock:{run}",
+        f"{start}runs:{counted}",
+        f"{start}clock:{run}",
+        f"{start}history",
         *conversation,
         *revocations,
     )
-    return Op("open_run", _opened, keys, args, confirm=True)
-
-
-def _opened(kind: Any, *record: Any) -> OpenReply:
-    return OpenReply(_open_kind(kind), _run(*record))
+    return Op(
+        "open_run",
+        lambda kind, *record: OpenReply(_open_kind(kind), _run(*record)),
+        keys,
+        args,
+        confirm=True,
+    )
 
 
 def _conversation_key(tenant: str, run: str) -> str:
@@ -148,21 +143,17 @@ def succeed_run(
     start = prefix(tenant)
     revocations = (
         f"{start}revoked:run:{checked_id('run', run)}",
-        *run_revocations(start, who.agent, who.user, who.workflow),
+        *shared_revocations(start, who),
     )
     args: tuple[Arg, ...] = (
         checked_bytes("header", header),
         checked_revision("revision", revision),
+        checked_number("life_ms", life_ms, 1, MAX_TTL_MS),
+        int(takes_back),
+        *[checked_text("turn", turn) for turn in turns],
     )
-    args = (*args, checked_number("life_ms", life_ms, 1, MAX_TTL_MS), 1 if takes_back else 0)
     keys = (_run_key(tenant, run), _conversation_key(tenant, run), *revocations)
-    return Op(
-        "succeed_run",
-        _changed,
-        keys,
-        (*args, *[checked_text("turn", turn) for turn in turns]),
-        confirm=True,
-    )
+    return Op("succeed_run", _changed, keys, args, confirm=True)
 
 
 def lock_run(tenant: str, run: str, holder: str, ttl_ms: int) -> Op[tuple[Locked, int]]:
@@ -234,12 +225,12 @@ def read_run(tenant: str, run: str, known: str = "") -> Op[RunRecord | None]:
     Args:
         tenant: tenant of the run.
         run: id of the run.
-        known: the revision up to which the reader has the calls; the store then returns only
-            calls that changed since, if it can tell.
+        known: the revision up to which the reader has it; the store then returns only what
+            changed since, if it can tell.
     """
     return Op(
         "read_run",
-        _run,
+        partial(_run, known=known),
         (_run_key(tenant, run),),
         (checked_revision("revision", known) if known else "",),
     )
@@ -252,18 +243,21 @@ def _run(  # noqa: PLR0917 - a reply of six values
     calls: list[list[Any]],
     extent: Any,
     acts: Any,
+    known: str = "",
 ) -> RunRecord | None:
     lineage = lineage_of(gen)
     since = _extent(extent) == "since"
     fields = dict(zip(run_flat[::2], run_flat[1::2], strict=True))
     if not fields:
         return None
+    rev = int(fields[b"rev"])
+    is_known = known.startswith(f"{rev}.") and known.endswith(f".{lineage}")
+    header = b"" if is_known and b"header" not in fields else fields[b"header"]
+    turns = int(fields[b"turns"]) if header else 0
     return RunRecord(
-        header=fields[b"header"],
-        turns=tuple(
-            fields[b"turn:%d" % n].decode() for n in range(1, int(fields[b"turns"]) + 1)
-        ),
-        revision=f"{int(fields[b'rev'])}.{vector.decode()}.{lineage}",
+        header=header,
+        turns=tuple([fields[b"turn:%d" % n].decode() for n in range(1, turns + 1)]),
+        revision=f"{rev}.{vector.decode()}.{lineage}",
         closed=b"closed" in fields,
         calls=tuple([_call(*call) for call in calls]),
         lineage=lineage,
@@ -271,6 +265,7 @@ def _run(  # noqa: PLR0917 - a reply of six values
         denials_spent=fields.get(b"closed") == b"denials",
         acts=_acting(acts),
         owned=b"form" in fields,
+        full=b"full" in fields,
     )
 
 

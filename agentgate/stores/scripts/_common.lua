@@ -48,10 +48,19 @@ local function list_hold(list, id, score, now, ttl)
   end
 end
 
--- It waits no more: the lists that it is in say so.
-local function end_hold(hold, id)
-  local now = digits(now_ms())
+-- The lists that a hold is in.
+local function lists_of(hold)
+  local out = {}
   for list in string.gmatch(redis.call('HGET', hold, 'lists') or '', '%S+') do
+    out[#out + 1] = list
+  end
+  return out
+end
+
+-- It waits no more: its lists say so.
+local function end_hold(lists, id)
+  local now = digits(now_ms())
+  for _, list in ipairs(lists) do
     redis.call('ZADD', list, 'XX', now, id)
   end
 end
@@ -82,16 +91,25 @@ local function records_of(run, form, audiences)
   return out
 end
 
--- A run, and what is known of its calls, is there until then (ms) at least.
-local function keep_run(run, until_ms)
-  local known = redis.call('HMGET', run, 'ends', 'form', 'audiences')
-  if not known[1] or tonumber(known[1]) >= until_ms then
-    return
-  end
+-- The keys of what is known of a run's calls.
+local function keys_of_calls(run)
+  local form, audiences = unpack(redis.call('HMGET', run, 'form', 'audiences'), 1, 2)
   local start, id = string.match(run, '^(ag:{[^}]*}:)run:(.+)$')
-  local keys, kept = {start .. 'clock:' .. id, start .. 'reserved:' .. id}, digits(until_ms + 60000)
-  for _, burns in ipairs(records_of(run, known[2], known[3])) do
+  local keys = {start .. 'clock:' .. id, start .. 'reserved:' .. id}
+  for _, burns in ipairs(records_of(run, form, audiences)) do
     keys[#keys + 1], keys[#keys + 2] = burns, (beside(burns))
+  end
+  if declare then
+    declare(keys)
+  end
+  return keys
+end
+
+-- A run, and what is known of its calls (under these keys), is there until then (ms) at least.
+local function keep_run(run, keys, until_ms)
+  local ends, kept = redis.call('HGET', run, 'ends'), digits(until_ms + 60000)
+  if not ends or tonumber(ends) >= until_ms then
+    return
   end
   for _, key in ipairs(keys) do
     redis.call('PEXPIREAT', key, kept)
@@ -101,6 +119,10 @@ local function keep_run(run, until_ms)
 end
 
 local YEAR = 31622400000 -- ms
+
+-- Calls that a run stores at most: each may matter to the next decision, which reads them all. With room for less than one more turn's, the
+-- user's next words begin the run that follows.
+local CALLS, ROOM = 500, 50
 
 -- A whole number that a tool server wrote, or 0.
 local function count_of(text)
@@ -134,18 +156,43 @@ local function revisions(records, own, rev)
   return revs[1] and table.concat(revs, '-', 1, last) or '0'
 end
 
+-- The clock of a run, and its holds that wait: the lists of each, by its id.
+local function what_waits(run)
+  local clock, lists, all = string.gsub(run, '}:run:', redis.call('HGET', run, 'form') and '}:clock:' or '}:calls:', 1), {}, {}
+  local start, name = string.match(run, '^(.*:)run:(.*)$')
+  local open, holds = start .. 'open:' .. name, {}
+  if declare then
+    declare({clock, open})
+  end
+  local ids = redis.call('SMEMBERS', open)
+  for i, id in ipairs(ids) do
+    holds[i] = start .. 'hold:' .. id
+  end
+  if declare then
+    declare(holds)
+  end
+  for i, id in ipairs(ids) do
+    lists[id] = lists_of(holds[i])
+    for _, list in ipairs(lists[id]) do
+      all[#all + 1] = list
+    end
+  end
+  if declare then
+    declare(all)
+  end
+  return {clock, lists}
+end
+
 -- When the run's user last took something back, or it was closed: what was minted or held before is void.
-local function take_back(run)
-  local known = redis.call('HMGET', run, 'form', 'clock')
-  local clock, at = string.gsub(run, '}:run:', known[1] and '}:clock:' or '}:calls:', 1), later(now_ms(), known[2])
+local function take_back(run, waits)
+  local clock, at = waits[1], later(now_ms(), redis.call('HGET', run, 'clock'))
   redis.call('HSET', run, 'clock', digits(at + 1))
   redis.call('HSET', clock, 'withdrawn', digits(at))
   if redis.call('PTTL', clock) < 0 then
     redis.call('PEXPIRE', clock, redis.call('PTTL', run))
   end
-  local start, name = string.match(run, '^(.*:)run:(.*)$')
-  for _, id in ipairs(redis.call('SMEMBERS', start .. 'open:' .. name)) do
-    end_hold(start .. 'hold:' .. id, id)
+  for id, lists in pairs(waits[2]) do
+    end_hold(lists, id)
   end
 end
 
@@ -155,10 +202,28 @@ end
 
 local old_words = {waiting = 'pending', consumed = 'spent'} -- as earlier versions wrote them
 
+-- What `read_hold` reads of these: where a hold may be taken back, its run's clock; where it is spent, its call.
+local function declare_holds(holds)
+  declare(holds)
+  local keys = {}
+  for _, hold in ipairs(holds) do
+    local state, calls = unpack(redis.call('HMGET', hold, 'state', 'calls'))
+    if calls and state ~= 'refused' then
+      local _, clock = beside(calls)
+      keys[#keys + 1] = clock
+      keys[#keys + 1] = (old_words[state] or state) == 'spent' and calls or nil
+    end
+  end
+  declare(keys)
+end
+
 -- A hold is its state, body, revision, the call that spent it, when it was opened, and the key of the records of the server that the call is
 -- for; `deadline` (ms) ends the time to answer it. A refusal stands, and so does a release whose call ran. Of others, the user's taking back
 -- cancels, the deadline ends.
 local function read_hold(key)
+  if declare then
+    declare_holds({key})
+  end
   local hold = redis.call('HMGET', key, 'state', 'body', 'rev', 'call', 'at', 'calls', 'deadline')
   hold[1] = old_words[hold[1]] or hold[1]
   if not hold[1] or hold[1] == 'refused' then
@@ -166,9 +231,11 @@ local function read_hold(key)
   end
   local _, clock = beside(hold[6])
   local withdrawn = redis.call('HGET', clock, 'withdrawn')
-  local status, outcome = unpack(redis.call('HMGET', hold[6], hold[4] .. ':status', hold[4] .. ':outcome'))
-  if hold[1] == 'spent' and status == 'redeemed' and outcome ~= 'failed' and outcome ~= 'not_run' then
-    return hold
+  if hold[1] == 'spent' then
+    local status, outcome = unpack(redis.call('HMGET', hold[6], hold[4] .. ':status', hold[4] .. ':outcome'))
+    if status == 'redeemed' and outcome ~= 'failed' and outcome ~= 'not_run' then
+      return hold
+    end
   end
   if taken_back(hold[5], withdrawn) then
     hold[1] = 'cancelled'
@@ -183,12 +250,24 @@ end
 -- epoch ended. A process remembers the last "epoch count" it saw. Where that is not found here, the store has lost it: `lost` then tells
 -- everybody, until it is reconciled: a gate marks a tenant's with those of its `audiences`. Returns the history, what is lost or false, and
 -- a tenant's audiences.
-local function mark_lost(key, lost)
-  redis.call('HSET', key, 'lost', lost)
+local function histories_beside(key)
+  local out = {}
   if string.find(key, '}:history$') then
     for audience in string.gmatch(redis.call('HGET', key, 'audiences') or '', '%x+') do
-      redis.call('HSETNX', key .. ':' .. audience, 'lost', lost)
+      out[#out + 1] = key .. ':' .. audience
     end
+  end
+  if declare then
+    declare(out)
+  end
+  return out
+end
+
+local function mark_lost(key, lost)
+  local beside = histories_beside(key)
+  redis.call('HSET', key, 'lost', lost)
+  for _, each in ipairs(beside) do
+    redis.call('HSETNX', each, 'lost', lost)
   end
 end
 
@@ -329,14 +408,18 @@ local function read_calls(burns, digests, room, out)
 end
 
 -- One snapshot of a run and its calls (see ops.RunRecord): of the run what a decision needs, without the counts of its limits; of the calls
--- those that changed after revision `known`, if it is of this lineage, else all. `gen` and `alone` are what `lineage` returned.
+-- those that changed after revision `known`, if it is of this lineage, else all. Header and turns are left out where they are of that revision:
+-- whatever changes them raises `rev`. `gen` and `alone` are what `lineage` returned.
 local function snapshot(run, gen, alone, known)
-  local names = {'header', 'rev', 'closed', 'turns', 'acts', 'form', 'audiences', 'turn:1'}
+  local names = {'rev', 'closed', 'turns', 'acts', 'form', 'audiences', 'stored', 'header', 'turn:1'}
   local values, flat = redis.call('HMGET', run, unpack(names)), {}
-  local turns = math.min(tonumber(values[4]) or 1, 1000)
-  if turns > 1 then
+  local rev, told, read_in = string.match(known, '^(%d+)%.([%d-]+)%.(%x+)$')
+  local turns = math.min(tonumber(values[3]) or 1, 1000)
+  if read_in == gen and rev == values[1] then
+    names[8], names[9] = nil, nil
+  elseif turns > 1 then
     for n = 2, turns do
-      names[n + 7] = 'turn:' .. digits(n)
+      names[n + 8] = 'turn:' .. digits(n)
     end
     values = redis.call('HMGET', run, unpack(names))
   end
@@ -345,16 +428,25 @@ local function snapshot(run, gen, alone, known)
       flat[#flat + 1], flat[#flat + 2] = name, values[i]
     end
   end
+  if tonumber(values[7] or '0') > CALLS - ROOM then
+    flat[#flat + 1], flat[#flat + 2] = 'full', '1'
+  end
   -- who mints acts in it: of a run that lives on a store that keeps everything, whether it still stands alone
-  local acts = values[5] or 'kept'
+  local acts = values[4] or 'kept'
   if acts == 'kept' then
     acts = alone and 'alone' or 'replicated'
   elseif #acts == 40 then
     acts = acts == gen and 'any' or 'nobody'
   end
-  local records = records_of(run, values[6], values[7])
+  local records = values[1] and records_of(run, values[5], values[6]) or {}
+  if declare then
+    local keys = {}
+    for i, burns in ipairs(records) do
+      keys[2 * i - 1], keys[2 * i] = burns, (beside(burns))
+    end
+    declare(keys)
+  end
   local vector, changed = revisions(records), {}
-  local told, read_in = string.match(known, '^%d+%.([%d-]+)%.(%x+)$')
   if read_in == gen then
     local before, now = string.gmatch(told, '%d+'), string.gmatch(vector, '%d+')
     for i, burns in ipairs(records) do

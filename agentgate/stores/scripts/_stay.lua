@@ -32,6 +32,7 @@ local function came_whole(key, since)
 end
 
 local function begin_stay(key, id, home)
+  histories_beside(key)
   local time, shard = redis.call('TIME'), redis.call('CLUSTER', 'MYSHARDID')
   local before, since = string.match(home, '^%x+ (%S+) (%d+)')
   local stay = redis.sha1hex(id .. time[1] .. '.' .. time[2])
@@ -53,6 +54,9 @@ local function lineage()
     return id, alone
   end
   local key = start .. 'history'
+  if declare then
+    declare({key})
+  end
   local home = redis.call('HGET', key, 'home') or ''
   if string.sub(home, 1, 40) == id then
     return string.sub(home, -40), alone

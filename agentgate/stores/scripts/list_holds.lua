@@ -1,5 +1,5 @@
 -- KEYS list... | ARGV prefix part at id most run: a page of holds after the place `at`, `id`; and where the next begins, how many wait in
--- all, and how many of them come before this page. They are keys too, in the same slot; which ones is known only here.
+-- all, and how many of them come before this page.
 -- `waiting`: KEYS are the list of what the reader asked for, those of their groups, and that of what asks themselves. `ended`: the same
 -- lists, the newest first. `any`: one list, whatever the state. `old`: holds in no list, as earlier versions opened them, and the key whose
 -- time says when the first in a list was opened: two weeks later there are no old ones (the longest time to answer is one, kept twice).
@@ -58,9 +58,22 @@ end
 
 local out, looked, size, before, last = {}, 0, 0, 0, nil
 local total = #entries
+local function is_before(score, id)
+  return part == 'waiting' and (score < at or score == at and id <= after)
+end
+
+if declare then
+  local holds = {}
+  for _, entry in ipairs(entries) do
+    if #holds <= most and not is_before(entry[1], entry[2]) then
+      holds[#holds + 1] = ARGV[1] .. entry[2]
+    end
+  end
+  declare_holds(holds)
+end
 for _, entry in ipairs(entries) do
   local score, id = entry[1], entry[2]
-  if part == 'waiting' and (score < at or score == at and id <= after) then
+  if is_before(score, id) then
     before = before + 1
   else
     local key = ARGV[1] .. id

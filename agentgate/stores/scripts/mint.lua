@@ -24,7 +24,7 @@ end
 
 -- The limits. One with a name counts this run only, as a field of the run's hash; one without has a hash of its own, and a sorted set of what
 -- is reserved, by expiry. What a call took ("amount bucket audience") is a field of the run for as long as it counts.
-local asked = {'rev', 'closed', 'ends', 'kept', 'opened', 'due', 'form', 'audiences', 'clock', 'fence', 'locked'}
+local asked = {'rev', 'closed', 'ends', 'kept', 'opened', 'due', 'form', 'audiences', 'clock', 'fence', 'locked', 'stored'}
 local limits, shares, place, first = {}, {}, 1 + #KEYS, #asked
 for i = 1, tonumber(ARGV[11]) do
   place = place - (ARGV[16 + 4 * i] == '' and 2 or 0)
@@ -121,6 +121,10 @@ local records = records_of(KEYS[2], run[7], run[8])
 local known = run[1] .. '.' .. revisions(records, burns, said[1]) .. '.' .. gen == ARGV[5]
 if not known and run[1] .. '.-.' .. gen ~= ARGV[5] then
   return refuse('stale')
+end
+
+if not minted[4] and tonumber(run[12] or '0') >= CALLS then
+  return refuse('full')
 end
 
 -- (5) the release: of this revision, or spent by this very call
@@ -304,6 +308,9 @@ if ran and said[5] and (said[5] == old_jti or said[5] == minted[2]) then
   written[#written + 1], written[#written + 2] = digest .. ':ran', said[5]
 end
 local fields, kept = {'clock', at}, digits(math.max(tonumber(run[4] or '0'), life))
+if not minted[4] then
+  fields[3], fields[4] = 'stored', digits(tonumber(run[12] or '0') + 1)
+end
 for i, limit in ipairs(limits) do
   local into = audience and fields or written
   into[#into + 1], into[#into + 2] = shares[i], ARGV[13 + 4 * i] .. ' ' .. (limit.bucket or '0') .. (audience and ' ' .. audience or '')

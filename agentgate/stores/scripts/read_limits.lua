@@ -8,6 +8,9 @@ for i, name in ipairs(ARGV) do
     key, field = KEYS[place], 'total'
   end
   local before = string.match(key, '^([^\n]*)\n') -- see mint.lua
+  if declare and before then
+    declare({before})
+  end
   out[i] = digits(tonumber(redis.call('HGET', key, field) or '0') + tonumber(before and redis.call('HGET', before, field) or '0'))
 end
 return {KEYS[1], out}

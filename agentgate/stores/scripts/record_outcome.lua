@@ -20,13 +20,14 @@ if facts or outcome == 'failed' or outcome == 'not_run' then -- these are no ear
   fields[#fields + 1], fields[#fields + 2] = 'rev', rev
   fields[#fields + 1], fields[#fields + 2] = 'changed:' .. rev, digest
 end
-redis.call('HSET', KEYS[1], unpack(fields))
+-- keys that only the data name come first: where one is not here, nothing is written
+local run, old, new = KEYS[2] and redis.call('HMGET', KEYS[2], 'rev', 'form', 'audiences'), '', ''
+if run and run[1] then
+  local records = records_of(KEYS[2], run[2], run[3])
+  old, new = run[1] .. '.' .. revisions(records, KEYS[1], call[4]), run[1] .. '.' .. revisions(records, KEYS[1], rev)
+end
 if call[7] and outcome == 'done' then -- what its user's yes named is remembered from now on
   redis.call('HSET', (string.gsub(KEYS[1], '[^:]*$', 'done:' .. digest, 1)), 'done', '1')
 end
-local run = KEYS[2] and redis.call('HMGET', KEYS[2], 'rev', 'form', 'audiences')
-if not run or not run[1] then
-  return {KEYS[1], 'ok', '', ''}
-end
-local records = records_of(KEYS[2], run[2], run[3])
-return {KEYS[1], 'ok', run[1] .. '.' .. revisions(records, KEYS[1], call[4]), run[1] .. '.' .. revisions(records, KEYS[1], rev)}
+redis.call('HSET', KEYS[1], unpack(fields))
+return {KEYS[1], 'ok', old, new}

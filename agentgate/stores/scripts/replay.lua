@@ -4,6 +4,9 @@
 local call, digest, at, run, run_key = redis.call, ARGV[1], ARGV[4], ARGV[6], KEYS[2]
 local record = call('HMGET', KEYS[1], digest .. ':status', digest .. ':outcome', 'rev', digest .. ':by')
 local mints = beside(KEYS[1])
+if declare then
+  declare({mints})
+end
 local audience = string.match(KEYS[1], '}:burns:(%x+):')
 local runs = call('EXISTS', run_key) == 1
 local shares = audience and run_key or KEYS[1]

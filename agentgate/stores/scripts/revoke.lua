@@ -1,4 +1,4 @@
--- KEYS revocation history told index | ARGV value name told life_ms seen
+-- KEYS revocation history told index forgets | ARGV value name told life_ms seen
 -- A value is a time (ms: what was opened or minted up to then), '*' (everything) or 'signed' (everything, said by reviewers: never lifted).
 -- A revocation only grows, and is written again in any case: only then does a WAIT after this script wait for it.
 local call, name, life = redis.call, ARGV[2], tonumber(ARGV[4])
@@ -7,10 +7,9 @@ local function rank(value)
 end
 
 local before, lost = history(KEYS[2], ARGV[5])
-local old, now = call('GET', KEYS[1]), now_ms()
-local kind = string.match(name, '^%a+')
-if kind ~= 'token' and kind ~= 'run' then -- also once it is lifted, nothing from before it is remembered
-  call('SET', (string.gsub(KEYS[1], '}:revoked:', '}:forgets:', 1)), digits(now), 'PX', digits(YEAR))
+local gen, old, now = lineage(), call('GET', KEYS[1]), now_ms()
+if string.match(name, '^%a+') ~= 'token' then -- also once it is lifted, nothing from before it is remembered
+  call('SET', KEYS[5], digits(now), 'PX', digits(YEAR))
 end
 if rank(old) > rank(ARGV[1]) then
   call('SET', KEYS[1], old, 'KEEPTTL')
@@ -19,7 +18,7 @@ end
 local said = 'known'
 if rank(old) < rank(ARGV[1]) then
   said = 'ok'
-  before = raise_history(KEYS[2], lineage(), before)
+  before = raise_history(KEYS[2], gen, before)
 elseif life > 0 then
   local left = call('PTTL', KEYS[1])
   life = left < 0 and 0 or math.max(left, life)

@@ -1,5 +1,8 @@
 -- KEYS burns: a server's calls in one run that were redeemed and of whose outcome nobody knows: digest, jti, when (ms), head
 local mints, out = beside(KEYS[1]), {}
+if declare then
+  declare({mints})
+end
 for _, name in ipairs(redis.call('HKEYS', mints)) do
   local digest = string.match(name, '^(%x+):mint$')
   local said = digest and redis.call('HMGET', KEYS[1], digest .. ':status', digest .. ':outcome', digest .. ':by', digest .. ':at') or {}

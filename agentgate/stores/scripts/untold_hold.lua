@@ -2,6 +2,13 @@
 -- tell that nobody tells now, and what: it was held, an answer, or that it is over. For `lease_ms` it is the caller's to tell.
 local first, last = tonumber(ARGV[4]), tonumber(ARGV[4]) + tonumber(ARGV[5]) - 1
 local ids, now = redis.call('ZRANGE', KEYS[1], first, last), now_ms()
+if declare then
+  local holds = {}
+  for i, id in ipairs(ids) do
+    holds[i] = ARGV[1] .. id
+  end
+  declare_holds(holds)
+end
 for _, id in ipairs(ids) do
   local key = ARGV[1] .. id
   local known = redis.call('HMGET', key, 'told:' .. ARGV[2], 'telling:' .. ARGV[2], 'events')

@@ -224,11 +224,15 @@ def compiled(rule: Any, *kinds: type[WorkflowClause]) -> Checks:
 
 
 def check_of(clause: WorkflowClause) -> Check:
-    """One clause, compiled; a plain list answers by itself, without a function of ours around
-    it.
+    """One clause, compiled; what is plainly listed, or plainly there, answers by itself,
+    without a function of ours around it.
     """
-    plain = isinstance(clause, ListedClause) and type(clause).allows is ListedClause.allows
-    return clause.found, clause.value.__contains__ if plain else clause.allows, clause
+    allows: Callable[[Any], bool] = clause.allows
+    if type(clause).allows is ListedClause.allows:
+        allows = clause.value.__contains__
+    elif type(clause).allows is WorkflowClause.allows:
+        allows = bool
+    return clause.found, allows, clause
 
 
 class ListedClause(WorkflowClause):

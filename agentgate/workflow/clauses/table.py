@@ -4,11 +4,9 @@ starts here.
 
 from __future__ import annotations
 
-from agentgate.workflow.clauses.agent import AGENT
 from agentgate.workflow.clauses.clause import WorkflowClause
 from agentgate.workflow.clauses.conditions import CONDITIONS
-from agentgate.workflow.clauses.hops import NO_BROKERS, VIA
-from agentgate.workflow.clauses.user import NO_USER, USER
+from agentgate.workflow.clauses.who import AGENT, NO_BROKERS, NO_USER, USER, VIA
 from agentgate.workflow.model import Workflow
 
 CLAUSES: tuple[type[WorkflowClause], ...] = (*AGENT, *USER, *VIA, *CONDITIONS)

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from agentgate.stores import ops
-from agentgate.stores.history import split
+from agentgate.stores._op import split
 from agentgate_conformance._book import Book, Suite
 from agentgate_conformance._histories import accepted, beyond
 

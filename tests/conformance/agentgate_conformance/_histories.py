@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from agentgate.stores import Store, ops, recovery, server_id
-from agentgate.stores.history import split
+from agentgate.stores._op import split
 from agentgate_conformance._book import AUDIENCE, WHO, Book, Suite
 
 _LIMIT = (ops.LimitTake("count", 1, 9),)

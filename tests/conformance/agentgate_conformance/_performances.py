@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agentgate.stores import Store, ops, recovery
-from agentgate.stores.history import split
+from agentgate.stores._op import split
 from agentgate_conformance._book import AUDIENCE, Book, Suite
 from agentgate_conformance._histories import beyond
 

@@ -24,6 +24,7 @@ from agentgate_conformance._histories import Histories
 from agentgate_conformance._holds import Holds
 from agentgate_conformance._kept import Keepings
 from agentgate_conformance._limits import Limits
+from agentgate_conformance._memories import Memories
 from agentgate_conformance._notifications import Notifications
 from agentgate_conformance._performances import Performances
 from agentgate_conformance._revocations import Revocations
@@ -34,7 +35,19 @@ __all__ = ["Blocking", "StoreConformance"]
 
 
 class StoreConformance(
-    Budgets, Calls, Performances, Limits, Histories, Withdrawals, Revocations, Holds, WaitingHolds, Keepings, Notifications, AccountKeys
+    Budgets,
+    Calls,
+    Performances,
+    Limits,
+    Histories,
+    Withdrawals,
+    Revocations,
+    Holds,
+    WaitingHolds,
+    Memories,
+    Keepings,
+    Notifications,
+    AccountKeys,
 ):
     """The suite.
 

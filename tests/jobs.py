@@ -1,0 +1,199 @@
+"""Tests in several processes, each forked when all tests have been read.
+
+Reading them takes a processor ten seconds. Workers that each read again (as pytest-xdist's do) cost that much each, so there could be few
+of them, and processors were idle while tests waited for servers. Files are handed out in their order, to whoever has none: whole, but
+for those whose tests wait for a time to pass. Tests that are marked `deadline` come when all others have ended: few at a time, each with
+the bounds that it has alone.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import groupby
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkProcess
+from tempfile import TemporaryFile
+from typing import Any
+
+import pytest
+
+from tests import preloaded
+
+FORK = multiprocessing.get_context("fork")
+AT_A_TIME = 3  # so many tests of deadlines, which mostly wait: all of them together leave a processor idle
+TOGETHER = 3  # so many of a file one after the other
+WAITING = {"conversation": 15, "hold_outlives": 15, "service_health": 4}  # as above, of files whose tests wait for a time to pass
+File = list[pytest.Item]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--jobs", type=int, default=0, help="run files in so many processes at a time, and tests of deadlines at the end")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A process that forks has one thread (numpy's would start more)."""
+    if config.getoption("jobs"):
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """As pytest's own, where it is asked for."""
+    jobs = session.config.getoption("jobs")
+    if not jobs or session.testsfailed or session.config.option.collectonly or session.config.option.usepdb:
+        return None
+    session.config.pluginmanager.getplugin("terminalreporter").showfspath = False  # several files at a time
+    numbered = [list(file) for _, file in groupby(session.items, lambda item: item.nodeid.partition("::")[0])]
+    if any(item.get_closest_marker("server") for item in session.items):
+        preloaded.parent()  # one for all
+    alone, others = list[File](), list[File]()
+    for file in numbered:
+        late = [item for item in file if item.get_closest_marker("deadline")]
+        rest = [item for item in file if not item.get_closest_marker("deadline")]
+        name = file[0].path.stem.removeprefix("test_")
+        alone += _parts(late, TOGETHER)
+        others += _parts(rest, WAITING.get(name, len(rest)))
+    _Lanes(session, others).run(jobs)
+    _Lanes(session, alone).run(min(jobs, AT_A_TIME))
+    return True
+
+
+def _parts(file: File, size: int) -> list[File]:
+    return [file[at : at + size] for at in range(0, len(file), max(size, 1))]
+
+
+class _Lanes:
+    """Processes that take file after file, as their parent sees them."""
+
+    def __init__(self, session: pytest.Session, files: list[File]) -> None:
+        self._session, self._hook, self._files = session, session.config.hook, files
+        self._waiting = list(range(len(files)))
+        self._lines = dict[Connection, ForkProcess]()
+        self._at = dict[Connection, pytest.Item]()
+        self._given = dict[Connection, int]()  # a file that was not begun
+        self._begun = 0
+
+    def run(self, count: int) -> None:
+        """All tests of all files."""
+        for _ in range(min(count, len(self._waiting))):
+            self._start()
+        while self._lines:
+            for line in wait(self._lines):
+                assert isinstance(line, Connection)
+                try:
+                    said = line.recv()
+                except (EOFError, ConnectionResetError):
+                    said = ("ended", None)
+                self._hear(line, *said)
+                if self._session.shouldfail or self._session.shouldstop:
+                    self._waiting.clear()
+                    for each in self._lines:
+                        with suppress(OSError):
+                            each.send(None)
+        if self._session.shouldstop:
+            raise self._session.Interrupted(self._session.shouldstop)
+        left = sum(map(len, self._files)) - self._begun
+        if left and not self._session.shouldfail:
+            self._session.shouldfail = f"{left} tests did not run, because a process ended before them"
+        if self._session.shouldfail:
+            raise self._session.Failed(self._session.shouldfail)
+
+    def _start(self) -> None:
+        line, theirs = FORK.Pipe()
+        process = FORK.Process(target=_work, args=(self._session, self._files, theirs))
+        process.start()
+        theirs.close()
+        self._lines[line] = process
+        self._given[line] = self._waiting.pop(0)  # each has one before any has two
+        line.send(self._given[line])
+
+    def _hear(self, line: Connection, what: str, said: Any) -> None:
+        if what == "next":
+            given = self._waiting.pop(0) if self._waiting else None
+            if given is not None:
+                self._given[line] = given
+            with suppress(OSError):
+                line.send(given)
+        elif what == "begin":
+            file, number = said
+            self._at[line], self._begun = self._files[file][number], self._begun + 1
+            if self._given.get(line) == file:
+                del self._given[line]
+        elif what == "end":
+            self._at.pop(line, None)
+        elif what == "ended":
+            self._end(line)
+        else:
+            report = self._hook.pytest_report_from_serializable(config=self._session.config, data=said)
+            self._hook.pytest_runtest_logreport(report=report)
+
+    def _end(self, line: Connection) -> None:
+        """A process has said that it ends, or it fails the test that it was at, and another takes its place."""
+        process = self._lines.pop(line)
+        process.join()
+        if line in self._at and not self._session.shouldfail:
+            item, text = self._at.pop(line), f"the process of this test ended with {process.exitcode}"
+            report = pytest.TestReport(item.nodeid, item.location, {}, "failed", text, "call", [], 0.0, 0.0, 0.0)
+            self._hook.pytest_runtest_logreport(report=report)
+            if line in self._given:
+                self._waiting.insert(0, self._given.pop(line))
+            if self._waiting:
+                self._start()
+
+
+class _Teller:
+    """A plugin that tells the parent of each report."""
+
+    def __init__(self, config: pytest.Config, line: Connection) -> None:
+        self._config, self._line = config, line
+        self._silent = config.option.durations is None and config.option.xmlpath is None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or not report.passed or not self._silent:
+            data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
+            self._line.send(("report", data))
+
+
+def _numbers(line: Connection) -> Iterator[int]:
+    """The files to run: the next is known before the last test of this one begins."""
+    number = line.recv()
+    while number is not None:
+        yield number
+        line.send(("next", None))
+        number = line.recv()
+
+
+def _work(session: pytest.Session, files: list[File], line: Connection) -> None:
+    """In a process of its own: run what its parent says."""
+    config, plugins = session.config, session.config.pluginmanager
+    plugins.unregister(name="terminalreporter")
+    captured: Any = plugins.getplugin("capturemanager")._global_capturing
+    for each in (captured.out, captured.err):
+        if each is not None:  # they write to the parent's file
+            with TemporaryFile() as file:
+                os.dup2(file.fileno(), each.tmpfile.fileno(), inheritable=False)
+    plugins.register(_Teller(config, line))
+    factory: Any = config._tmp_path_factory  # type: ignore[attr-defined]
+    folders = factory.getbasetemp()
+    numbers = _numbers(line)
+    number = next(numbers, None)
+    while number is not None:
+        factory._basetemp = folders / str(number)  # a small folder is searched sooner
+        factory._basetemp.mkdir(mode=0o700, exist_ok=True)
+        tests, following = files[number], None
+        for index, item in enumerate(tests):
+            if line.poll():  # the run ends here
+                session._setupstate.teardown_exact(None)
+                break
+            line.send(("begin", (number, index)))
+            if index + 1 < len(tests):
+                after: pytest.Item | None = tests[index + 1]
+            else:
+                following = next(numbers, None)
+                after = None if following is None else files[following][0]
+            config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+        number = following
+    line.send(("end", None))
