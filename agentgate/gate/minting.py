@@ -100,7 +100,6 @@ class Minting(NamedTuple):
             empty: it only reads.
         named: what names it in all its records.
         limits: what it takes of each limit.
-        sender: who will send its token.
         jti, iat, ttl: of the token.
         acts: the tool does not only read.
         audience: under which the store records the call; empty in a run from before servers'
@@ -119,7 +118,6 @@ class Minting(NamedTuple):
     act: str
     named: Mapping[str, object]
     limits: tuple[ops.LimitTake, ...]
-    sender: Sender
     jti: str
     iat: int
     ttl: int
@@ -140,11 +138,7 @@ class Minting(NamedTuple):
         named: Mapping[str, object],
         apart: bool,
     ) -> Minting:
-        """Of a call that was decided on, `apart` from all others or not.
-
-        Raises:
-            KeyRefused: there is no key of the run.
-        """
+        """Of a call that was decided on, `apart` from all others or not."""
         workflow = case.workflow
         state = case.run
         call = case.call
@@ -174,7 +168,6 @@ class Minting(NamedTuple):
                     for reservation in answer.reservations
                 ]
             ),
-            sender=_sender(view, case, tool),
             jti=jti,
             iat=now,
             ttl=min(workflow.token.ttl, int(header.ends) - now),
@@ -188,6 +181,24 @@ class Minting(NamedTuple):
     def known(self) -> Mapping[str, object]:
         """What was known of the run and the call, for their records."""
         return seen(self.view.core, self.versions, self.case, self.digest, **self.named)
+
+    @property
+    def sender(self) -> Sender:
+        """Who will send its token: by a key that was proven at the door, which only the agent has,
+        or by the run's own, which is derived only for a call that is minted.
+
+        Raises:
+            KeyRefused: there is no key of the run.
+        """
+        view, tool = self.view, self.template.tool
+        key = self.template.header.agent.key
+        if tool.redeem == "server" and (key or view.certificate):
+            return Sender(jkt=key) if key else Sender(x5t=view.certificate)
+        # it leaves the process, of a read, too
+        agent_key = self.case.workflow.token.agent_key
+        if agent_key and (tool.effect != "read" or tool.redeem == "server"):
+            return Sender(jkt=view.key.jkt, run_key=view.key)
+        return Sender()
 
     @property
     def repeats(self) -> bool:
@@ -436,19 +447,6 @@ class Minting(NamedTuple):
             approver=release.approver,
             head_digest=digest(head) if self.audience else "",
         )
-
-
-def _sender(view: View, case: Case, tool: Tool) -> Sender:
-    """Who sends the token: by a key that was proven at the door, which only the agent has, or
-    by the run's own.
-    """
-    key = case.run.header.agent.key
-    if tool.redeem == "server" and (key or view.certificate):
-        return Sender(jkt=key) if key else Sender(x5t=view.certificate)
-    # it leaves the process, of a read, too
-    if case.workflow.token.agent_key and (tool.effect != "read" or tool.redeem == "server"):
-        return Sender(jkt=view.key.jkt, run_key=view.key)
-    return Sender()
 
 
 def _recorded_args(tool: Tool, call: Call, endorsed: tuple[str, ...]) -> Mapping[str, Any]:
