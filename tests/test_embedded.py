@@ -99,7 +99,7 @@ def test_a_longest_text_is_read_in_linear_time(unit):
     start = time.process_time()
     list(spans.embedded(text, TODAY))
     for kind in FINDABLE:
-        SearchedText(text, TODAY).only(kind)
+        SearchedText(text).only(kind)
     assert time.process_time() - start < 5
 
 
@@ -152,8 +152,8 @@ def test_only_more_digits_than_a_phone_can_have_are_none(digits):
 
 def test_the_one_account_of_a_bill_stands_beside_the_number_of_a_parcel():
     bill = f"Pay to {ACCOUNT}. Parcel JD014600003828392837, 00340434161094021501."
-    assert SearchedText(bill, TODAY).only("iban") == ACCOUNT
-    assert SearchedText(bill.replace("JD01", "GB01"), TODAY).only("iban") is None
+    assert SearchedText(bill).only("iban") == ACCOUNT
+    assert SearchedText(bill.replace("JD01", "GB01")).only("iban") is None
 
 
 def test_the_number_of_a_parcel_is_an_id_and_no_account():
@@ -221,6 +221,6 @@ def test_a_longest_text_of_ends_is_read_in_linear_time(unit):
     text = (unit * 65_536)[:65_536]
     start = time.process_time()
     list(spans.embedded(text, TODAY))
-    SearchedText(text, TODAY).only("url")
+    SearchedText(text).only("url")
     Prompt.of((text,), TODAY)
     assert time.process_time() - start < 10

@@ -533,8 +533,7 @@ def _not_understood(
                 shaped = shaped or shown(turn.own[piece.start : piece.end])
     if shapes and shaped:
         return shaped
-    denied = any(clause.voice == "denied" for clause in turn.clauses)
-    return "" if understood or denied else before
+    return "" if understood or turn.denied else before
 
 
 def _delegated(intent: Intent, handed: Delegation | str) -> Derived:

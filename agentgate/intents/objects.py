@@ -10,19 +10,17 @@ any certain thing where the tool's origins hold it to what the user named (`NAME
 
 from __future__ import annotations
 
-from datetime import date
 from functools import lru_cache
 
 from agentgate.intents.phrases import PARTICLES, Occurrence, Phrases, places
 from agentgate.language.pieces import FINITE, Piece
-from agentgate.language.spans import entities, small
+from agentgate.language.spans import NO_DAY, entities, small
 from agentgate.language.stems import stem
 from agentgate.language.turn import Turn
 from agentgate.language.word_files import Forms, listed
 from agentgate.workflow.model import NAMED, Intent
 
 _FORMS = Forms("objects")
-_NO_DAY = date(2000, 1, 1)  # only the types of entities matter here
 _LONG = 160  # characters behind a verb that may hold its object
 _DASHES = frozenset("-\u2013\u2014")
 _MARKS = ',;:.!?()"\u201c\u201d'
@@ -102,7 +100,7 @@ def _fits(said: str, own: str, kinds: frozenset[str]) -> bool:
     ):
         return True
     return ("<id>" in kinds and any(map(_FORMS.code.match, words))) or any(
-        f"<{entity.type}>" in kinds for entity in entities(own, _NO_DAY)
+        f"<{entity.type}>" in kinds for entity in entities(own, NO_DAY)
     )
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import date
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal, localcontext
 from functools import cache
 from itertools import chain
@@ -26,15 +25,14 @@ from typing import NamedTuple
 
 from agentgate.language.days import MONTHS
 from agentgate.language.numerals import SMALL, numeral_value
-from agentgate.language.spans import Entity, entities, small
-from agentgate.language.turn import Turn, with_other
+from agentgate.language.spans import NO_DAY, Entity, entities, small
+from agentgate.language.turn import Turn, blank
 from agentgate.language.word_files import Forms, read
 from agentgate.values.value_class import once
 
 MAX_NUMBERS = 64  # different numbers to calculate with
 MAX_FACTORS = 16  # shares, multiples and percentages
 _MOST = 20  # people who share, times to multiply
-_NO_DAY = date(2000, 1, 1)  # no number depends on a day
 _HALF_CENT = Decimal("0.005")
 _CENT = Decimal("0.01")
 
@@ -123,7 +121,7 @@ def spoken(turns: Iterable[Turn]) -> Spoken:
 
 @once
 def _of_turn(turn: Turn) -> HeardTurn:
-    return heard(turn.bare, turn.voices, list(entities(turn.bare, _NO_DAY)))
+    return heard(turn.bare, turn.voices, list(entities(turn.bare, NO_DAY)))
 
 
 def heard(
@@ -162,7 +160,7 @@ def _without_names(low: str, whole: Sequence[Entity]) -> str:
         for each in whole
         if each.type in _NAMES and _FORMS.letter.search(each.words)
     ]
-    return with_other(low, names, "_" * len(low))
+    return blank(low, names, "_")
 
 
 def _named(

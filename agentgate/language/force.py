@@ -26,9 +26,9 @@ _LONGEST = 1000  # characters of a sentence that is read for its force
 _BIDS = frozenset({"request", "shaping"})
 
 
-def is_conditional(text: str, start: int = 0, end: int | None = None) -> bool:
+def is_conditional(low: str) -> bool:
     """Whether a sentence begins with a condition."""
-    return bool(_FORMS.conditional.match(text, start, len(text) if end is None else end))
+    return bool(_FORMS.conditional.match(low))
 
 
 def is_postponed(low: str, read: Sequence[Piece], at: int) -> bool:
@@ -62,20 +62,16 @@ def in_doubt(
     bids = [piece.begins for piece in read if piece.kind in _BIDS]
     asked = min(bids, default=end)
     if not bids:
-        looks = any(piece.kind == "look" for piece in read)
-        first = read[0] if read and not looks else None
-        if not first:
+        if not read or any(piece.kind == "look" for piece in read):
             return False
-        if first.kind != "open" and not _FORMS.turns.match(low, first.begins):
+        if read[0].kind != "open" and not _FORMS.turns.match(low, read[0].begins):
             return False  # a statement
     if end - start > _LONGEST:
         return bool(_FORMS.turns.search(low, start, end))
     if any(_turns(low, piece, asked, end) for piece in read):
         return True
     for voice, at, to in clauses:
-        if voice == "denied" and _denies(
-            low, at, to, before=at < asked < end, behind=at > asked
-        ):
+        if voice == "denied" and _denies(low, at, to, asked, end):
             return True
     asking = [
         (piece.start, piece.end if piece.kind == "question" else piece.head) for piece in read
@@ -92,19 +88,19 @@ def _denies(
     low: str,
     at: int,
     to: int,
-    *,
-    before: bool,
-    behind: bool,
+    asked: int,
+    end: int,
 ) -> bool:
     """Whether a denial before a request is one to act for now ("don't do anything until ..."),
     or one behind it is of all of it ("..., not yet", "..., never said Ann").
     """
-    if before:
+    if at < asked < end:
         return bool(_FORMS.until.match(low, at, to) or _FORMS.delays.match(low, at, to))
-    if not behind:
+    if at <= asked:
         return False
-    no = _FORMS.bare_no.match(low, at, to) and not _FORMS.abbreviated.match(low, at - 1)
-    return bool(no or _FORMS.attributed.match(low, at, to))
+    if _FORMS.bare_no.match(low, at, to) and not _FORMS.abbreviated.match(low, at - 1):
+        return True
+    return bool(_FORMS.attributed.match(low, at, to))
 
 
 def _turns(

@@ -108,6 +108,7 @@ class Entity(NamedTuple):
     currency: str = ""
 
 
+NO_DAY = date(2000, 1, 1)  # for readers of what depends on no day
 _WHEN = frozenset({"date", "time", "datetime"})
 
 
@@ -131,16 +132,14 @@ def entities(text: str, today: date) -> Iterator[Entity]:
         end = entity.start + len(entity.words)
         if entity.type == "date":
             if times and _FORMS.on.fullmatch(between):
-                yield from (
-                    _moment(entity, time, time.start, text[time.start : end])
-                    for time in times
-                    if time.type == "time"
-                )
+                for time in times:
+                    if time.type == "time":
+                        yield _moment(entity, time, text[:end])
             day = entity
             times = []
         elif entity.type == "time":
             if day and (_FORMS.to if times else _FORMS.at).fullmatch(between):
-                yield _moment(day, entity, day.start, text[day.start : end])
+                yield _moment(day, entity, text[:end])
             else:
                 day = None
             times = [*times, entity] if times and _FORMS.to.fullmatch(between) else [entity]
@@ -149,13 +148,10 @@ def entities(text: str, today: date) -> Iterator[Entity]:
             times = [entity]
 
 
-def _moment(
-    day: Entity,
-    time: Entity,
-    start: int,
-    words: str,
-) -> Entity:
-    return Entity("datetime", f"{day.key}T{time.key}:00", words, start)
+def _moment(day: Entity, time: Entity, text: str) -> Entity:
+    """A day and a time, of which the later one ends the text."""
+    start = min(day.start, time.start)
+    return Entity("datetime", f"{day.key}T{time.key}:00", text[start:], start)
 
 
 def _entities(text: str, today: date) -> Iterator[Entity]:
@@ -194,7 +190,7 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
             key = amount if currency else None  # "50 US kronor" is no amount
         elif kind == "url":
             words = words.rstrip(_TRAILING)
-            key = normal(kind, _with_small_host(words))
+            key = normal(kind, _FORMS.host.sub(lambda url: url[1] + url[2].lower(), words, 1))
         elif kind == "numeral":
             number = numerals.read_numeral(text, start, end)
             key, beside = number or (None, "")
@@ -203,18 +199,14 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
             if beside and kind == "count":
                 key = None
         elif kind == "percent":
-            key = (
-                None
-                if numerals.continues(text, start)
-                else normal("number", _FORMS.unnumeric.sub("", words))
-            )
+            key = None
+            if not numerals.continues(text, start):
+                key = normal("number", _FORMS.unnumeric.sub("", words))
         else:  # a number
             kind = "number"
-            key = (
-                None
-                if numerals.marks_an_item(text, start, end)
-                else normal("number", words.replace(",", ""))
-            )
+            key = None
+            if not numerals.marks_an_item(text, start, end):
+                key = normal("number", words.replace(",", ""))
         if key is not None:
             yield Entity(kind, key, words, start, currency)
 
@@ -232,12 +224,6 @@ _WRITTEN: Mapping[str, Callable[[str], object]] = {
     "user": itemgetter(slice(1, None)),
     "path": str,
 }
-
-
-def _with_small_host(url: str) -> str:
-    scheme, sign, rest = url.rpartition("://") if url.startswith("http") else ("", "", url)
-    head, slash, tail = rest.partition("/")
-    return f"{scheme}{sign}{head.lower()}{slash}{tail}"
 
 
 # What a person or a mail program may take for an address, a link or an account number, however
@@ -335,7 +321,8 @@ def glued(text: str, whole: Iterable[Entity]) -> Iterator[Entity]:
             position = covered[at][1]  # what follows a whole account number is not part of it
         else:
             position = start + account
-            if not over or _outside(text, covered[at][1], position):
+            # more than closing punctuation behind the whole entity that it begins in
+            if not over or text[covered[at][1] : position].strip(_TRAILING):
                 words = text[start:position]
                 yield Entity(kind, words, words, start)
 
@@ -347,13 +334,6 @@ def account_length(words: str) -> int:
     if len(words) - len(words.translate(_NO_DIGITS)) < 12:
         return 0
     return len(words) if words[-1].isdigit() else len(_FORMS.words_after.sub("", words))
-
-
-def _outside(text: str, end: int, stop: int) -> bool:
-    """Whether a loose match exceeds the whole entity that it begins in, by more than closing
-    punctuation.
-    """
-    return stop > end and bool(text[end:stop].strip(_TRAILING))
 
 
 # an account number as people print it
@@ -372,12 +352,11 @@ class SearchedText:
     """
 
     written: str
-    _today: date
 
     @cached_property
     def entities(self) -> list[Entity]:
         """Every whole entity of the text as it is written."""
-        return list(entities(self.written, self._today))
+        return list(entities(self.written, NO_DAY))
 
     @cached_property
     def _text(self) -> str:
@@ -385,15 +364,13 @@ class SearchedText:
 
     @cached_property
     def _whole(self) -> list[Entity]:
-        return (
-            self.entities
-            if self._text == self.written
-            else list(entities(self._text, self._today))
-        )
+        if self._text == self.written:
+            return self.entities
+        return list(entities(self._text, NO_DAY))
 
     @cached_property
     def _embedded(self) -> list[Entity]:
-        return list(embedded(self._text, self._today))
+        return list(embedded(self._text, NO_DAY))
 
     def only(self, kind: str) -> Key | None:
         """The one entity of a kind of `FINDABLE`, possibly repeated; None when there is none,

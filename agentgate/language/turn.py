@@ -35,7 +35,7 @@ _STOPS = frozenset(".!?;\n")
 # characters before such a word that may hold its subject; at the end, thanks and a name
 _NEAR = 200
 _SHORT = 160  # characters of a sentence that may be nothing but a withdrawal
-_HINTS = needed("takes back", "no signs", "abroad", "calls off") | frozenset(
+_HINTS = needed("takes back", "no signs", "abroad", "calls off").union(
     "t wrong incorrect mistake mistakes error errors".split()
 )  # "don't"
 _HOLDS = needed("holding")
@@ -89,11 +89,10 @@ class Turn:
         of the run's user, where it is known.
         """
         self.text = with_lines(text)
-        self.parts = found = (
-            parts(self.text, reader)
-            if len(text) <= MAX_READ
-            else [Extent(0, len(text), "unsure")]
-        )
+        found = [Extent(0, len(text), "unsure")]
+        if len(text) <= MAX_READ:
+            found = parts(self.text, reader)
+        self.parts = found
         self.written = _without(self.text, found, {"forwarded", "pasted", "unsure"})
         self.named = tuple([each for each in found if each.whose in NAMES])
         self.own = _without(self.written, found, {"quoted", "doubtful"})
@@ -137,15 +136,11 @@ class Turn:
         too, is the first one.
         """
         low = self.low
-        ends = [clause.end for clause in self.clauses[:-1]]
-        return [
-            0,
-            *(
-                start
-                for end, start in zip(ends, self.starts[1:], strict=True)
-                if low[end - 1] in _STOPS or low[end] == "\n"
-            ),
-        ]
+        begins = [0]
+        for before, clause in pairwise(self.clauses):
+            if low[before.end - 1] in _STOPS or low[before.end] == "\n":
+                begins.append(clause.start)
+        return begins
 
     @once
     def _doubted(self, number: int) -> bool:
@@ -209,7 +204,7 @@ class Turn:
             if not self.low[start:end].strip():
                 continue
             other_case = found and _FORMS.otherwise.match(self.low, start)
-            if other_case and is_conditional(self.low, found[-1].start, start):
+            if other_case and is_conditional(self.low[found[-1].start : start]):
                 found.append(Sentence(start, end, ""))
                 continue
             taken = self._taken(start, end)
@@ -223,9 +218,7 @@ class Turn:
     @property
     def takes_all_back(self) -> bool:
         """Whether the turn is nothing but a plain withdrawal."""
-        return bool(self.sentences) and all(
-            sentence.taken == "all" for sentence in self.sentences
-        )
+        return {sentence.taken for sentence in self.sentences} == {"all"}
 
     @property
     def assents(self) -> bool:
@@ -305,7 +298,9 @@ class Turn:
         """Whether these words request or ask something, or forbid something that they name.
         `kinds`: of pieces that count.
         """
-        return any(piece.kind in kinds for piece in self._pieces_in(start, end)) or any(
+        if any(piece.kind in kinds for piece in self._pieces_in(start, end)):
+            return True
+        return any(
             clause.voice == "denied" and _FORMS.forbids.match(self.low, clause.start)
             for clause in self._clauses_in(start, end)
         )
@@ -321,11 +316,14 @@ class Turn:
         )
 
     @property
+    def denied(self) -> list[Clause]:
+        """The denied clauses."""
+        return [clause for clause in self.clauses if clause.voice == "denied"]
+
+    @property
     def denies(self) -> bool:
         """Whether the user's own words deny anything, in any language that can be listed."""
-        return any(clause.voice == "denied" for clause in self.clauses) or bool(
-            _FORMS.no.search(self._plain)
-        )
+        return bool(self.denied or _FORMS.no.search(self._plain))
 
     def reshapes(self, named: Entity) -> bool:
         """Whether what is named in `own` may be meant for an act that was asked for before.
@@ -334,10 +332,13 @@ class Turn:
         told ("for 20 minutes"), nor anything but an amount where it is for one more act.
         """
         kinds = {piece.kind for piece in self.pieces if piece.start <= named.start < piece.end}
+        if not kinds:
+            return True
         if named.type in {"number", "count"}:
-            return not kinds or not kinds <= {"question", "look", "statement"}
-        more = named.type != "money" and _FORMS.also.search(self.low)
-        return not kinds or not (kinds <= {"question", "look"} or more)
+            return not kinds <= {"question", "look", "statement"}
+        if named.type != "money" and _FORMS.also.search(self.low):
+            return False
+        return not kinds <= {"question", "look"}
 
     @property
     def may_say_no(self) -> bool:
@@ -350,15 +351,13 @@ class Turn:
 
         `beside`: clauses whose denial is known to be of something else.
         """
-        low = with_other(
-            self._plain, [(clause.start, clause.end) for clause in beside], " " * len(self.low)
-        )
+        low = blank(self._plain, [(clause.start, clause.end) for clause in beside], " ")
         plain = f"{low}\n{without_idioms(self._hidden)}"
-        denied = any(
-            clause.voice == "denied" and clause not in beside for clause in self.clauses
-        )
-        no = denied or _FORMS.no.search(plain) or _FORMS.second.search(plain)
-        return bool(no) or (_FORMS.foreign.search(plain) is not None and not agrees(plain))
+        if set(self.denied).difference(beside):
+            return True
+        if _FORMS.no.search(plain) or _FORMS.second.search(plain):
+            return True
+        return bool(_FORMS.foreign.search(plain)) and not agrees(plain)
 
     @cached_property
     def hesitates(self) -> bool:
@@ -389,24 +388,21 @@ def agrees(low: str) -> bool:
 def _without(
     text: str, found: Iterable[Extent], kinds: Collection[str], filler: str = " "
 ) -> str:
-    return with_other(
-        text,
-        [(start, end) for start, end, whose in found if whose in kinds],
-        filler * len(text),
-    )
+    spans = [(start, end) for start, end, whose in found if whose in kinds]
+    return blank(text, spans, filler)
 
 
-def with_other(
+def blank(
     text: str,
     spans: Iterable[tuple[int, int]],
-    other: str,
+    filler: str,
 ) -> str:
-    """A text, in these spans the other one of the same length."""
+    """A text of the same length, in these spans nothing but this character."""
     parts = []
     at = 0
     for start, end in sorted(spans):
         if end > at:
-            parts += [text[at:start], other[max(at, start) : end]]
+            parts += [text[at:start], filler * (end - max(at, start))]
             at = end
     return "".join([*parts, text[at:]])
 

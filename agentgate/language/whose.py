@@ -27,14 +27,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import date
 from itertools import pairwise
 from typing import Literal, NamedTuple
 from unicodedata import normalize
 
 from agentgate.language.denials import clauses, without_idioms
 from agentgate.language.pieces import FINITE, HEAD, MAX_PIECE, VERBS, Kind, Piece, leads, pieces
-from agentgate.language.spans import entities, small
+from agentgate.language.spans import NO_DAY, entities, small
 from agentgate.language.word_files import Forms, listed
 from agentgate.values.request import OWN, PASTED
 
@@ -44,7 +43,7 @@ Whose = Literal["named", "typed", "sent", "quoted", "doubtful", "forwarded", "pa
 # quotations that the user's own words give a part in them
 NAMES = frozenset({"named", "typed", "sent"})
 
-_DECLARED = re.compile(f"([{OWN}{PASTED}])")
+_DECLARED = re.compile(f"([{OWN}{PASTED}])([^{OWN}{PASTED}]*)")
 
 # Where an accent was a separate character, `_shown` leaves one after its letter.
 _FORWARDED = re.compile(
@@ -89,7 +88,6 @@ _ODD = re.compile(  # no line of prose
 )
 ITEM = _FORMS.item
 _LONGEST = 130  # characters of such a label
-_NO_DAY = date(2000, 1, 1)  # only the types of entities matter here
 _BACK = 60  # characters before a mark that may name the quotation
 _MOST_WORDS = 6  # of a name
 _VERBLESS: frozenset[Kind] = frozenset({"open", "statement"})
@@ -119,10 +117,10 @@ def _shown(text: str) -> str:
     if text.isascii():
         return text
     text = _FORMS.space.sub(" ", text)
-    return (
-        _FORMS.accent.sub(lambda letter: normalize("NFC", letter[0]).ljust(2, "\u0301"), text)
-        if _FORMS.mark.search(text)
-        else text
+    if not _FORMS.mark.search(text):
+        return text
+    return _FORMS.accent.sub(
+        lambda letter: normalize("NFC", letter[0]).ljust(2, "\u0301"), text
     )
 
 
@@ -135,19 +133,17 @@ def parts(text: str, reader: str = "") -> list[Extent]:
     """
     text = _shown(text)
     if not text.startswith((OWN, PASTED)):
-        names = _FORMS.name_parts.findall(small(reader)) if _FORMS.name.match(reader) else ()
+        names = _name_parts(reader) if _FORMS.name.match(reader) else ()
         return _found(text, pasting=True, reader=frozenset(names))
     found = list[Extent]()
-    at = 0
-    _, *declared = _DECLARED.split(text)
-    for mark, part in zip(declared[::2], declared[1::2], strict=True):
-        found.append(Extent(at, at + 1, "pasted"))
-        at += 1
-        inner = [Extent(0, len(part), "pasted")]
-        if mark == OWN:
-            inner = _found(part, pasting=False)
-        found += [Extent(at + start, at + end, whose) for start, end, whose in inner]
-        at += len(part)
+    for declared in _DECLARED.finditer(text):
+        at = declared.start(2)
+        found.append(Extent(at - 1, at, "pasted"))
+        if declared[1] == PASTED:
+            found.append(Extent(at, declared.end(), "pasted"))
+            continue
+        for start, end, whose in _found(declared[2], pasting=False):
+            found.append(Extent(at + start, at + end, whose))
     return found
 
 
@@ -157,9 +153,8 @@ def _found(
     pasting: bool,
     reader: AbstractSet[str] = frozenset(),
 ) -> list[Extent]:
-    if not (text.isascii() and text.replace("\n", "").isprintable()) and _FORMS.unseen.search(
-        text
-    ):
+    plain = text.isascii() and text.replace("\n", "").isprintable()
+    if not plain and _FORMS.unseen.search(text):
         return [Extent(0, len(text), "unsure")]
     low = small(text)
     found = [*_lines(text, low, pasting=pasting, reader=reader)]
@@ -196,7 +191,7 @@ def _covered(extents: Iterable[Extent], size: int) -> bytearray:
     """Which characters these extents cover."""
     covered = bytearray(size)
     for start, end, _ in extents:
-        covered[start:end] = bytes([1]) * (end - start)
+        covered[start:end] = b"1" * (end - start)
     return covered
 
 
@@ -205,8 +200,9 @@ def _speakers(text: str) -> Iterator[Extent]:
     for colon in _FORMS.speaks.finditer(text):
         at = max(0, colon.start() - _LONGEST)
         found = _FORMS.labelled.search(text[at : colon.start()])
-        whole = found and (found.start() or not at or text[at] == "\n")
-        if found and whole and not _is_own(found["label"], colon[0]):
+        if not found or _is_own(found["label"], colon[0]):
+            continue
+        if found.start() or not at or text[at] == "\n":  # a whole label
             yield Extent(at + found.start("label"), colon.end(), "unsure")
 
 
@@ -215,15 +211,12 @@ def _is_own(label: str, says: str) -> bool:
     field of the user's own.
     """
     low = small(label)
-    said = small(says)
     if leads(low) or _FORMS.own_label.match(low):
         return True
-    if (
-        " " in label
-        and not _FORMS.small.search(label)
-        and any(piece.kind == "request" for piece in pieces(said, 1, len(said)))
-    ):
-        return False  # "Mark Reed: refund it"
+    if " " in label and not _FORMS.small.search(label):
+        said = pieces(small(says), 1, len(says))
+        if any(piece.kind == "request" for piece in said):
+            return False  # "Mark Reed: refund it"
     words = HEAD.sub("", low, 1).split()
     if not words or _SENTENCED.search(low):
         return True
@@ -265,15 +258,11 @@ def _lines(
     if not pasting:
         return
     if len(own) + len(wrapped) < 2:
-        yield from (
-            Extent(start, end, "unsure")
-            for start, end in own
-            if _ODD.match(low[start:end].strip())
-        )
+        for start, end in own:
+            if _ODD.match(low[start:end].strip()):
+                yield Extent(start, end, "unsure")
         return
-    bits = list[_Bit]()
-    for start, end in own + wrapped:
-        bits.append(_bit(text[start:end], {*_kinds(low, start, end)}))
+    bits = [_bit(text[start:end], {*_kinds(low, start, end)}) for start, end in own + wrapped]
     listed = _listed([low[start:end] for start, end in own], bits)
     asking = [
         at
@@ -310,15 +299,9 @@ def _listed(lines: Sequence[str], bits: Sequence[_Bit]) -> frozenset[int]:
     led = ""
     for at, (line, item) in enumerate(zip(lines, items, strict=True)):
         if not (led and item):
-            led = (
-                ""
-                if not line.rstrip().endswith(":")
-                else "done"
-                if leads(line)
-                else "named"
-                if bits[at].leads
-                else ""
-            )
+            led = ""
+            if line.rstrip().endswith(":"):
+                led = "done" if leads(line) else "named" if bits[at].leads else ""
         if led == "done" or (led and (not item or bits[at].kinds <= {"open"})):
             found.add(at)
     return frozenset(found)
@@ -330,12 +313,16 @@ def _of_another(lines: Sequence[str], reader: AbstractSet[str]) -> bool:
     """
     if not reader or len(lines) < 2:
         return False
-    letter = _FORMS.greets.match(lines[0]), _FORMS.signed.search("\n".join(lines))
-    named, by = (
-        {*_FORMS.name_parts.findall(small(found["who"] or ""))} if found else set()
-        for found in letter
-    )
-    return not reader.isdisjoint(named) or bool(by and reader.isdisjoint(by))
+    greeted = _FORMS.greets.match(lines[0])
+    if greeted and not reader.isdisjoint(_name_parts(greeted["who"] or "")):
+        return True
+    signed = _FORMS.signed.search("\n".join(lines))
+    by = _name_parts(signed["who"]) if signed else []
+    return bool(by) and reader.isdisjoint(by)
+
+
+def _name_parts(name: str) -> list[str]:
+    return _FORMS.name_parts.findall(small(name))
 
 
 def _kinds(low: str, start: int, end: int) -> Iterator[Kind]:
@@ -466,7 +453,7 @@ def _named(
         and _FORMS.governed.search(low, start, at)
     )
     if joined == "typed" or (asks and not joined):
-        typed = [each.words for each in entities(inner, _NO_DAY)]
+        typed = [each.words for each in entities(inner, NO_DAY)]
         shows = read and (
             read.kind == "open" or (read.kind == "look" and not low[read.looks : at].strip())
         )

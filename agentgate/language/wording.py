@@ -17,7 +17,7 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from agentgate.language.prompt import Prompt, Turn
-from agentgate.language.turn import with_other
+from agentgate.language.turn import blank
 from agentgate.language.word_files import Forms
 from agentgate.values.value_class import once
 
@@ -90,25 +90,25 @@ def _joined(cores: Iterable[str]) -> str:
 def _read(turn: Turn) -> _Heard:
     """The words of one turn."""
     reported = [(start, end) for voice, start, end in turn.clauses if voice == "reported"]
-    text = with_other(turn.own, reported, "\n" * len(turn.own))
-    denied = [clause for clause in turn.clauses if clause.voice == "denied"]
+    text = blank(turn.own, reported, "\n")
+    denied = turn.denied
     words = list[_Word]()
-    noes = list[bool]()
+    said = list[str]()
+    noes = list[str]()
     last = 0
     for word in _words(text):
         if _FORMS.gap.search(text, last, word.start):
             words.append(_Word(""))
-            noes.append(False)
+            said.append("")
+            noes.append("")
         while denied and denied[0].end <= word.start:
             del denied[0]
+        no = denied and denied[0].start < word.end
         words.append(word)
-        noes.append(bool(denied) and denied[0].start < word.end)
+        said.append("" if no else word.core)
+        noes.append(word.core if no else "")
         last = word.end
-    said = [""] * len(words)
-    denied_words = [""] * len(words)
-    for at, (word, no) in enumerate(zip(words, noes, strict=True)):
-        (denied_words if no else said)[at] = word.core
-    return _Heard(words, _joined(said), _joined(denied_words))
+    return _Heard(words, _joined(said), _joined(noes))
 
 
 def _kept(

@@ -23,7 +23,6 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import date
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -52,7 +51,6 @@ if TYPE_CHECKING:
     from agentgate.language.spans import SearchedText
 
 # --- facts ------------------------------------------------------------------------------------
-_NO_DAY = date(2000, 1, 1)  # no kind in `FINDABLE` depends on a day
 MAX_ROWS = 1000
 MAX_TEXT = 4096  # characters of one value
 # bytes of all rows as canonical JSON: half of what a call record may hold
@@ -114,7 +112,7 @@ class _Looked:
         if text not in self.texts:
             from agentgate.language.spans import SearchedText  # noqa: PLC0415 - who reads English only where a fact looks into a text
 
-            self.texts[text] = SearchedText(text, _NO_DAY)
+            self.texts[text] = SearchedText(text)
         return self.texts[text]
 
 
