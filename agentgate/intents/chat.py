@@ -79,12 +79,9 @@ def _schema(intents: Vocabulary) -> dict[str, Any]:
         intent.name: {**_One.model_json_schema(), "description": intent.asks_for}
         for intent in intents
     }
-    described = {
+    return {
         "title": "intents",
         "description": "What the user asks for, per intent of the vocabulary.",
-    }
-    return {
-        **described,
         "type": "object",
         "properties": answers,
         "required": list(answers),

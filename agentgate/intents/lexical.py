@@ -158,10 +158,9 @@ class Lexical:
         stranger = _unexplained(intents, turn, heard)
         if stranger and not handed:
             _take_back(answers, "doubt", stranger, {})
-        denying = [clause for clause in known if clause.voice == "denied"]
         if asked and turn.may_say_no:
             _take_back(answers, "doubt", turn.low, {})
-        elif asked and later and (turn.doubts(denying) or (not requested and turn.hesitates)):
+        elif asked and later and (turn.doubts(known) or (not requested and turn.hesitates)):
             _take_back(answers, "doubt", turn.low, requested)
         if any(intent.reader for intent in intents):
             stopped = turn.takes_all_back
@@ -265,22 +264,20 @@ def _unexplained(
         for one in heard.values()
         for hit in one.hits.values()
         if hit.use == "asks"
-    } | {-1}
-    own = [
+    }
+    requests = [
         turn.low[piece.begins : piece.end]
         for piece in turn.pieces
-        if piece.kind == "request" and _line_of(turn, piece.begins) not in known
+        if piece.kind == "request" and _line_of(turn, piece.begins) not in {-1, *known}
     ]
-    others = [
-        text[piece.begins : piece.end]
-        for text in turn.unsure
-        for piece in pieces(text, 0, len(text))
-        if piece.kind == "request"
-    ]
-    others = [
-        words for words in others if not any(places(intent.words, words) for intent in intents)
-    ]
-    return next((words for words in own + others if not VALUE.search(words)), "")
+    for text in turn.unsure:
+        for piece in pieces(text, 0, len(text)):
+            words = text[piece.begins : piece.end]
+            if piece.kind == "request" and not any(
+                places(intent.words, words) for intent in intents
+            ):
+                requests.append(words)
+    return next((words for words in requests if not VALUE.search(words)), "")
 
 
 def _line_of(turn: Turn, at: int) -> int:
@@ -453,11 +450,9 @@ def _use(
         or _FORMS.stopped.search(turn.low, place.end, piece.end)
     ):
         return "aside"
-    if (
-        piece.kind in {"request", "shaping"}
-        or stated
-        or (words in listed and FINITE.search(words))
-    ):
+    if piece.kind in {"request", "shaping"} or stated:
+        return "asks"
+    if words in listed and FINITE.search(words):
         return "asks"
     return "asks" if begins and (piece.kind == "open" or " " in words) else "aside"
 

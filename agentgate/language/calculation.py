@@ -19,7 +19,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal, localcontext
 from functools import cache
-from itertools import chain
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -141,10 +140,11 @@ def heard(
     )
     named = _named(meant, said)
     ended = _named(low, denied)
-    last = dict[str, int]()
-    for (kind, _), at in ended.items():
-        last[kind] = max(at, last.get(kind, at))
-    stands = {each for each, at in named.items() if at > last.get(each[0], -1)}
+    stands = {
+        each
+        for each, at in named.items()
+        if all(at > no for (kind, _), no in ended.items() if kind == each[0])
+    }
     return HeardTurn(
         _spoken(stands, _numbers(text, said, whole), low),
         _spoken(ended, _numbers(text, denied, whole), low),
@@ -274,23 +274,13 @@ def calculation(
     with localcontext(Context(prec=64)):  # exact, except for quotients without a finite decimal
         table = sorted(n for n in numbers if n.value > 0)
         steps = [step for number in table for step in _steps(said, number)]
-        alone = (
-            f"{step.text} ({step.kind})"
-            for step in steps
-            if step.kind and _gives(step.result, wanted)
-        )
-        plain_first = sorted(steps, key=lambda step: step.kind != "")
-        return next(
-            chain(
-                alone,
-                (
-                    text
-                    for step in plain_first
-                    for text in _with_another(said, step, table, wanted)
-                ),
-            ),
-            None,
-        )
+        for step in steps:
+            if step.kind and _gives(step.result, wanted):
+                return f"{step.text} ({step.kind})"
+        for step in sorted(steps, key=lambda step: step.kind != ""):  # plain numbers first
+            if text := _with_another(said, step, table, wanted):
+                return text
+    return None
 
 
 def _steps(said: Spoken, number: Number) -> Iterator[_Step]:
@@ -305,9 +295,7 @@ def _steps(said: Spoken, number: Number) -> Iterator[_Step]:
         yield _Step(x - part, number, f"{x:f} - {p:f}%", "a percentage less")
 
 
-def _with_another(
-    said: Spoken, step: _Step, table: list[Number], wanted: Decimal
-) -> Iterator[str]:
+def _with_another(said: Spoken, step: _Step, table: list[Number], wanted: Decimal) -> str:
     """The sum or difference of a step and another number; after a share, or words with the
     user's number, one must be the user's own.
     """
@@ -333,14 +321,13 @@ def _with_another(
             if one_is_own and not (other.own or step.of.own):
                 continue
             if kind == SUM and _gives(b + z, wanted):
-                yield f"{step.text} + {z:f} (the sum{also})"
-            elif kind == DIFFERENCE and _gives(abs(b - z), wanted):
-                larger, smaller = (
-                    (step.text, f"{z:f}")
-                    if b > z
-                    else (f"{z:f}", step.text if not step.kind else f"({step.text})")
-                )
-                yield f"{larger} - {smaller} (the difference{also})"
+                return f"{step.text} + {z:f} (the sum{also})"
+            if kind == DIFFERENCE and _gives(abs(b - z), wanted):
+                if b > z:
+                    return f"{step.text} - {z:f} (the difference{also})"
+                smaller = f"({step.text})" if step.kind else step.text
+                return f"{z:f} - {smaller} (the difference{also})"
+    return ""
 
 
 def _gives(result: Decimal, wanted: Decimal) -> bool:

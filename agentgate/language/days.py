@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from calendar import monthrange
-from datetime import MAXYEAR, MINYEAR, date, timedelta
+from datetime import date, timedelta
 from itertools import product
 
 from agentgate.language.numerals import LARGER, NTH, ORDINAL, ORDINALS, VALUES
@@ -180,20 +180,19 @@ def _last(words: list[str], years: list[int], today: date) -> str | None:
     today).
     """
     if words[0] in _MONTHS:
-        lasts = [
-            _last_of(year, _MONTHS[words[0]]) for year in years or (today.year, today.year + 1)
-        ]
-        return next(
-            (last for last in lasts if last and (years or last >= today.isoformat())), None
-        )
-    ahead = words[0] == "next"
-    return _last_of(
-        *((today.year + ahead, 12) if words[-1] == "year" else _month(int(ahead), today))
-    )
+        for year in years or (today.year, today.year + 1):
+            last = _last_of(year, _MONTHS[words[0]])
+            if last and (years or last >= today.isoformat()):
+                return last
+        return None
+    ahead = int(words[0] == "next")
+    if words[-1] == "year":
+        return _last_of(today.year + ahead, 12)
+    return _last_of(*_month(ahead, today))
 
 
 def _last_of(year: int, month: int) -> str | None:
-    return _day(year, month, monthrange(year, month)[1]) if MINYEAR <= year <= MAXYEAR else None
+    return _day(year, month, monthrange(year, month)[1])
 
 
 def _weekday(words: list[str], today: date) -> str | None:
@@ -203,18 +202,15 @@ def _weekday(words: list[str], today: date) -> str | None:
     how = words[0]
     index = WEEKDAYS.index(words[-1])
     ahead = (index - today.weekday()) % 7
-    if ahead == 0:
-        return {
-            "this": today.isoformat(),
-            "next": _ahead(today, 7),
-            "last": _ahead(today, -7),
-        }.get(how)
     in_next_week = index < today.weekday()
     if how == "last":
         return None if in_next_week else _ahead(today, ahead - 7)
-    if how in {"this", "next"} and in_next_week != (how == "next"):
-        return None
-    return _ahead(today, ahead)
+    if how == "next" and not ahead:
+        return _ahead(today, 7)
+    known = ahead > 0
+    if how in {"this", "next"}:
+        known = in_next_week == (how == "next")
+    return _ahead(today, ahead) if known else None
 
 
 def read_clock(text: str) -> str | None:
@@ -232,14 +228,8 @@ def read_clock(text: str) -> str | None:
     if half:
         hour = hour % 12 + 12 * (half == "p") if 1 <= hour <= 12 else -1
     elif part:
-        hour = next(
-            (
-                each
-                for each in (hour, hour + 12 if 0 < hour < 12 else hour)
-                if each in _PARTS[part]
-            ),
-            -1,
-        )
+        hours = (hour, hour and hour + 12)
+        hour = next((each for each in hours if each in _PARTS[part]), -1)
     elif not minutes:  # "two o'clock"
         return None
     return f"{hour:02}:{minutes or '00'}" if hour >= 0 else None

@@ -29,8 +29,7 @@ def of_self(turns: Iterable[Turn]) -> bool:
             (voice, " ".join(text[start:end].split())) for voice, start, end in turn.voices
         ]
         referred = referred or any(
-            voice == "said" and (_FORMS.self.search(part) or _FORMS.mine.search(part))
-            for voice, part in parts
+            voice == "said" and _FORMS.refers.search(part) for voice, part in parts
         )
         referred = referred and not any(
             _FORMS.any.search(part) if voice == "denied" else _spares(part)
@@ -41,5 +40,8 @@ def of_self(turns: Iterable[Turn]) -> bool:
 
 def _spares(clause: str) -> bool:
     """Whether one part of a clause exempts the user from the request."""
-    parts = ((part, _FORMS.spares.search(part)) for part in _FORMS.part.split(clause))
-    return any(word and _FORMS.any.search(part, word.end()) for part, word in parts)
+    for part in _FORMS.part.split(clause):
+        word = _FORMS.spares.search(part)
+        if word and _FORMS.any.search(part, word.end()):
+            return True
+    return False

@@ -159,7 +159,7 @@ def _value(words: list[str]) -> int | None:
             if not many or rest is None or rest >= size or (behind and not rest):
                 return None
             # "twenty hundred" is no number
-            counts = many < 1000 if size == 1000 else many < 100 and many % 10 > 0
+            counts = many < size and (many % 10 or size == 1000)
             return size * many + rest if counts else None
     values = [
         1 if word in {"a", "an"} else int(word) if word.isdecimal() else VALUES.get(word)

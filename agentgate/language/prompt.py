@@ -61,28 +61,23 @@ def _named(words: str, quoted: tuple[Extent, ...]) -> Iterator[Entity]:
 
 
 def _channels(names: re.Match[str], start: int) -> list[Entity]:
-    words = [
-        word for word in _FORMS.handle.finditer(names[1]) if word[0].lower() not in _NO_CHANNEL
-    ]
     return [
         Entity("channel", word[0], word[0], start + names.start(1) + word.start())
-        for word in words
+        for word in _FORMS.handle.finditer(names[1])
+        if word[0].lower() not in _NO_CHANNEL
     ]
 
 
 # type of a value -> the types of entities that a prompt may write it as
-_WRITTEN_AS: Mapping[str, list[str]] = {
-    kind: written.split()
-    for kind, written in {
-        "money": "money number",
-        # a number in words counts things: it is no amount without a currency, and no id
-        "number": "number money count percent",
-        "integer": "number money count",
-        "computed": "number money count",  # `Rule.said_as`
-        "id": "id number date domain",
-        "user": "user name",
-        "text": "text path email url domain id channel user",
-    }.items()
+_WRITTEN_AS: Mapping[str, str] = {
+    "money": "money number",
+    # a number in words counts things: it is no amount without a currency, and no id
+    "number": "number money count percent",
+    "integer": "number money count",
+    "computed": "number money count",  # `Rule.said_as`
+    "id": "id number date domain",
+    "user": "user name",
+    "text": "text path email url domain id channel user",
 }
 
 
@@ -139,11 +134,7 @@ class Prompt:
             key=attrgetter("start"),
         ):
             kind, key, _, start, currency = entity
-            if (
-                quoted
-                and kind not in _QUOTABLE
-                and any(name.start <= start < name.end for name in quoted)
-            ):
+            if kind not in _QUOTABLE and any(name.start <= start < name.end for name in quoted):
                 continue
             voice = turn.clause_at(start).voice
             if voice == "denied":
@@ -166,13 +157,12 @@ class Prompt:
                 no.setdefault(key, set()).add(currency)
             else:
                 mentions.pop((kind, key), None)
-        if no:
-            amounts = {
-                (key, currency)
-                for key, currency in amounts
-                if key not in no or (currency and no[key].isdisjoint({"", currency}))
-            }
-        left = {key for key, _ in amounts} if no else set()
+        amounts = {
+            (key, currency)
+            for key, currency in amounts
+            if key not in no or (currency and no[key].isdisjoint({"", currency}))
+        }
+        left = {key for key, _ in amounts}
         for number, written in product(no, _NUMBERS):
             named.get(written, {}).pop(number, None)
             if number not in left:
@@ -192,8 +182,8 @@ class Prompt:
             kind: {
                 key: entity
                 for key, entity in keys.items()
-                if any(key in each.named.get(kind, {}) for each in (denied, since))
-                or key not in before.named.get(kind, {})
+                if key not in before.named.get(kind, {})
+                or any(key in each.named.get(kind, {}) for each in (denied, since))
             }
             for kind, keys in self.named.items()
         }
@@ -219,7 +209,7 @@ class Prompt:
 
     def holds(self, kind: str) -> bool:
         """Whether the user named any value of this type."""
-        return any(self.named.get(name) for name in _WRITTEN_AS.get(kind, (kind,)))
+        return any(map(self.named.get, _WRITTEN_AS.get(kind, kind).split()))
 
     def words(
         self,
@@ -236,15 +226,11 @@ class Prompt:
                 another currency does not count.
         """
         if kind == "money":
-            written = isinstance(key, Decimal) and not self.amounts.isdisjoint(
-                {(key, ""), (key, currency)}
-            )
-            return (
-                str(key)
-                if written and (self._meant("money", key) or self._meant("number", key))
-                else None
-            )
-        for name in _WRITTEN_AS.get(kind, (kind,)):
+            if self.amounts.isdisjoint({(key, ""), (key, currency)}):
+                return None
+            meant = self._meant("money", key) or self._meant("number", key)
+            return str(key) if meant else None
+        for name in _WRITTEN_AS.get(kind, kind).split():
             wanted = normal("number", key) if name == "number" and kind == "id" else key
             entity = self.named.get(name, {}).get(wanted) if wanted is not None else None
             if entity and self._meant(name, entity.key):

@@ -351,10 +351,10 @@ class Turn:
 
         `beside`: clauses whose denial is known to be of something else.
         """
-        low = blank(self._plain, [(clause.start, clause.end) for clause in beside], " ")
-        plain = f"{low}\n{without_idioms(self._hidden)}"
-        if set(self.denied).difference(beside):
+        known = [(clause.start, clause.end) for clause in self.denied if clause in beside]
+        if len(known) < len(self.denied):
             return True
+        plain = blank(self._plain, known, " ") + "\n" + without_idioms(self._hidden)
         if _FORMS.no.search(plain) or _FORMS.second.search(plain):
             return True
         return bool(_FORMS.foreign.search(plain)) and not agrees(plain)
