@@ -153,12 +153,11 @@ def _found(
     pasting: bool,
     reader: AbstractSet[str] = frozenset(),
 ) -> list[Extent]:
-    plain = text.isascii() and text.replace("\n", "").isprintable()
-    if not plain and _FORMS.unseen.search(text):
+    if _FORMS.unseen.search(text):
         return [Extent(0, len(text), "unsure")]
     low = small(text)
     found = [*_lines(text, low, pasting=pasting, reader=reader)]
-    if pasting and ":" in text:
+    if pasting:
         lines = _covered(found, len(text))
         found += [said for said in _speakers(text) if not all(lines[said.start : said.end])]
     if forwarded := _FORWARDED.search(low):
@@ -352,7 +351,7 @@ class _Bit(NamedTuple):
 
 def _bit(line: str, kinds: AbstractSet[Kind]) -> _Bit:
     low = small(line)
-    bare = small(line).strip()
+    bare = low.strip()
     odd = bool(_ODD.match(bare) or _FORMS.label.match(bare))
     odd = odd or line.startswith(("    ", "\t"))
     acts = not kinds <= _VERBLESS
@@ -392,36 +391,30 @@ def _quotations(
     ):  # apostrophes
         return
     first = marks[0].start()
-    last = marks[-1].end()
     if len(marks) % 2:
         yield Extent(first, len(text), "doubtful")
         return
     named = list[Extent]()
-    end = -1
+    end = 0
     listed = True
     for opening, closing in zip(marks[::2], marks[1::2], strict=True):
-        joins = end >= 0 and _FORMS.listing.fullmatch(low, end, opening.start())
-        listed = listed and bool(end < 0 or joins)
-        joined = named[-1].whose if joins else None
+        at = opening.start()
+        joined = None
+        if named and _FORMS.listing.fullmatch(low, end, at):
+            joined = named[-1].whose
+        listed = listed and bool(joined or not named)
         inner = text[opening.end() : closing.start()]
-        if whose := _named(
-            inner,
-            low,
-            opening.start(),
-            joined,
-            alone=alone,
-            first=first_mark == first and listed,
-        ):
-            named.append(Extent(opening.end(), closing.start(), whose))
-            end = closing.end()
-    if len(named) < len(marks) // 2:
-        yield Extent(first, last, "quoted" if len(marks) == 2 else "doubtful")
-        return
+        of_turn = first_mark == first and listed
+        whose = _named(inner, low, at, joined, alone=alone, first=of_turn)
+        if not whose:
+            yield Extent(first, marks[-1].end(), "quoted" if len(marks) == 2 else "doubtful")
+            return
+        named.append(Extent(opening.end(), closing.start(), whose))
+        end = closing.end()
     yield from named
     if not listed:  # what stands between the names may be a stranger's
-        yield from (
-            Extent(one.end + 1, other.start - 1, "doubtful") for one, other in pairwise(named)
-        )
+        for one, other in pairwise(named):
+            yield Extent(one.end + 1, other.start - 1, "doubtful")
 
 
 def _named(
@@ -475,12 +468,6 @@ def _named(
 def _piece_before(low: str, at: int) -> Piece | None:
     """The piece of a sentence that goes on with what stands at a place."""
     start = max(0, at - MAX_PIECE)
-    begins = max(
-        (
-            found + len(sign)
-            for sign in (". ", "! ", "? ", "; ", "\n")
-            if (found := low.rfind(sign, start, at)) >= 0
-        ),
-        default=start,
-    )
-    return next(iter([*pieces(low, begins, at)][-1:]), None)
+    ended = _FORMS.ended.match(low, start, at)
+    read = [*pieces(low, ended.end() if ended else start, at)]
+    return read[-1] if read else None
