@@ -229,6 +229,36 @@ def test_the_lines_it_prints_run(place, key):
     assert "root_solo" in done.stdout + done.stderr
 
 
+MODEL = """\
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage
+
+class Model(GenericFakeChatModel):
+    def bind_tools(self, *tools, **more):
+        return self
+
+def ask_for(*orders):
+    calls = [{"name": "orders_get", "args": {"order_id": order}, "id": order} for order in orders]
+    return Model(messages=iter([AIMessage("", tool_calls=calls), AIMessage("done")]))
+"""
+
+
+@pytest.mark.parametrize("orders", [("A-1",), ("A-1", "A-2")], ids=["one call", "two calls in one step"])
+def test_the_lines_for_an_agent_answer_whatever_is_held(place, key, orders):
+    said = json.loads(run("init", *LANGCHAIN, "--yes", "--json").stdout)
+    lines = "\n".join([*said["paste"], MODEL, *said["agent"], "print([message.content for message in out['messages']])"])
+    Path("paste.py").write_text(lines.replace('"provider:model"', f"ask_for{orders}").replace(", confirm=ask", ""))
+    done = subprocess.run(
+        [sys.executable, "paste.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": python_path(f"{ROOT}:.")},
+    )
+    results = [json.dumps({"order_id": order, "status": "shipped"}) for order in orders]
+    assert str(["...", "", *results, "done"]) in done.stdout, done.stderr
+
+
 def test_every_tool_can_be_used_and_an_act_waits_for_the_users_own_yes(place, key, tmp_path):
     said = json.loads(run("init", *LANGCHAIN, "--yes", "--json", "--tenant", "acme").stdout)
     with Gate.open("workflows", root=said["root"], issuer="https://g.example", keys=tmp_path / "k", audit=str(tmp_path / "a")) as gate:

@@ -86,11 +86,13 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
         root=root,
         not_after=_day(until, source.workflow().expires),
     )
-    made_by = _made_by(Path(source.path), made, directory, signer, proposer)
+    trusted = TrustRoot.parse((directory / ROOT_FILE).read_bytes(), ROOT_FILE)
+    made_by = _made_by(Path(source.path), made, trusted, signer, proposer)
     made = made.made_by(*made_by)
     said = made.statement
+    out = () if trusted.solo else made_by
     changes = told(
-        made.old, made.workflow, tuple(in_words(made.needs, made_by)), base=base_of(source)
+        made.old, made.workflow, tuple(in_words(made.needs, out)), base=base_of(source)
     )
     changes = replace(
         changes,
@@ -163,12 +165,11 @@ def _day(text: str | None, last: date) -> str | None:
 
 
 def _made_by(
-    file: Path, made: Unsigned, directory: Path, signer: Signer, proposer: str | None
+    file: Path, made: Unsigned, root: TrustRoot, signer: Signer, proposer: str | None
 ) -> tuple[str, ...]:
     """Who made the change: whoever git names since the version in force, and --proposer; under
     a solo root the one person in it.
     """
-    root = TrustRoot.parse((directory / ROOT_FILE).read_bytes(), ROOT_FILE)
     named = makers(file, made.statement.previous, root if root.shape.signed_commits else None)
     if root.shape.signed_commits and not named:
         raise ConfigError(

@@ -413,7 +413,7 @@ def _tell_verdict(found: LogVerdict) -> None:
     for each in found.segments:
         if each.unsealed:
             note(
-                f"{each.writer}: its process was killed; {each.unsealed} records were under "
+                f"{each.writer}: its process did not close its log; {each.unsealed} records were under "
                 "no checkpoint until the next began"
             )
     tail = (

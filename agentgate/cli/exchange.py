@@ -427,7 +427,7 @@ def probe(
                 )
                 verdicts = list(carried_out(attacks, http))
     except (httpx.HTTPError, ExchangeRefused) as error:
-        fail(f"{url}: cannot be probed: {type(error).__name__}")
+        fail(f"{url}: cannot be probed: {error}")
     _tell(
         verdicts, as_json=as_json, spend=spend, genuine=token is not None or client is not None
     )

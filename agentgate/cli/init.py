@@ -152,7 +152,7 @@ def _tell_next(start: Start, digest: str, proof: Mapping[str, str]) -> None:
         "",
         "keys will hold the gate's private keys: keep it out of git.",
         "The index holds for seven days: agentgate workflow index renews it.",
-        f"Next: narrow {start.directory / start.file} (agentgate workflow lint says where), "
+        f"Next: narrow {start.directory / start.file} (docs/workflows.md), raise its version, "
         f"then agentgate workflow approve {start.id}",
     )
 
