@@ -11,7 +11,8 @@ import unicodedata
 from collections.abc import Iterator
 
 from agentgate.decision.origins.labels import Heard, heard
-from agentgate.language.turn import Turn, Voice
+from agentgate.language.denials import Voice
+from agentgate.language.turn import Turn
 
 _QUOTING = "\"'`*_\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a"
 _BREAKS = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029"

@@ -22,10 +22,9 @@ from agentgate.workflow.model import NAMED, Intent
 
 _FORMS = Forms("objects")
 _LONG = 160  # characters behind a verb that may hold its object
-_DASHES = frozenset("-\u2013\u2014")
 _MARKS = ',;:.!?()"\u201c\u201d'
 _VAGUE = listed("names nothing") | PARTICLES
-_ENDS = listed("ends an object") | PARTICLES
+_ENDS = listed("ends an object").union(PARTICLES, "-\u2013\u2014")
 _ADVERBS = listed("adverbs")
 _REFERENCES = listed("references")
 
@@ -61,12 +60,7 @@ def _object(low: str, place: Occurrence) -> tuple[int, int]:
     words = 0
     for match in _FORMS.word.finditer(low, begins, begins + _LONG):
         word = match[0].strip(_MARKS)
-        if (
-            word in _ENDS
-            or word in _DASHES
-            or (words and word in {"that", ""})
-            or (word == "of" and not words)
-        ):
+        if word in _ENDS or (words and word in {"that", ""}) or (word == "of" and not words):
             if words:
                 break
             # the particle of a phrase; "get rid of"

@@ -155,7 +155,7 @@ def _compiled(words: str) -> re.Pattern[str]:
 
 
 @lru_cache(4096)
-def _index(words: Phrases) -> Mapping[str, tuple[_Phrase, ...]]:
+def _index(words: Phrases) -> Mapping[str, list[_Phrase]]:
     """The phrases of an intent, each under the longest of its keys, so that few are searched
     for in a text.
     """
@@ -168,7 +168,7 @@ def _index(words: Phrases) -> Mapping[str, tuple[_Phrase, ...]]:
         of_words = len(parts) if PLACES.isdisjoint(dict(parts)) else 0
         known = phrase.startswith("^"), len(meant), PARTICLES.issuperset(meant[1:]), of_words
         index.setdefault(longest, []).append(_Phrase(phrase, known, frozenset(keys)))
-    return {key: tuple(listed) for key, listed in index.items()}
+    return index
 
 
 def places(
@@ -230,25 +230,20 @@ def overlaps(
     named = [
         (name, phrase, fixed(phrase)) for name, phrases in words.items() for phrase in phrases
     ]
-    longer: dict[Phrases, list[tuple[str, str]]] = {}
     for name, phrase, meant in named:
-        for part in {
-            part for size in range(1, len(meant)) for part in (meant[:size], meant[-size:])
-        }:
-            longer.setdefault(part, []).append((name, phrase))
-    for name, phrase, meant in named:
-        if PARTICLES.issuperset(meant[1:]):
-            yield from (
-                (name, phrase, other, each)
-                for other, each in longer.get(meant, ())
-                if other != name
-            )
+        size = len(meant)
+        if not size or not PARTICLES.issuperset(meant[1:]):
+            continue
+        for other, each, longer in named:
+            if other == name or len(longer) <= size:
+                continue
+            if meant in {longer[:size], longer[-size:]}:
+                yield name, phrase, other, each
 
 
 def keys_of(words: Iterable[str]) -> frozenset[str]:
     """The keys of all words of a lower-case text, and the empty key, for a phrase without a
     word of its own.
     """
-    known = set(words)
-    three = set(_FIRST.findall(" ".join(known)))
+    three = _FIRST.findall(" ".join({*words}))
     return frozenset({"", *three, *[start[:2] for start in three]})

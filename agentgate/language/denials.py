@@ -17,7 +17,7 @@ from agentgate.language.word_files import Forms, listed
 
 _FORMS = Forms("denials")
 
-Voice = Literal["said", "denied"]
+Voice = Literal["said", "doubted", "reported", "denied"]
 _VERBS = listed("verbs")
 NEGATION = _FORMS.negation
 # "I can't make it on Friday, move it to Monday", "if it is not shipped, cancel it": a negated
@@ -108,9 +108,7 @@ def _stop_of(
         return None
     if _FORMS.verbless.search(text, near, end):
         return _FORMS.colon
-    if _FORMS.stated.search(text, near, end):
-        return _FORMS.statement_end
-    if _FORMS.never.search(text, near, end):
+    if _FORMS.stated.search(text, near, end) or _FORMS.never.search(text, near, end):
         return _FORMS.statement_end
     return None
 

@@ -17,7 +17,6 @@ from datetime import date
 from decimal import Decimal
 from functools import cached_property, partial
 from html import unescape
-from operator import itemgetter
 from typing import NamedTuple
 
 from agentgate.language import numerals
@@ -220,8 +219,8 @@ _WRITTEN: Mapping[str, Callable[[str], object]] = {
     "datetime": lambda words: words.replace(" at ", " "),
     "time": read_clock,
     "phone": partial(re.compile(r"[ ()-]").sub, ""),
-    "channel": itemgetter(slice(1, None)),
-    "user": itemgetter(slice(1, None)),
+    "channel": str,
+    "user": str,
     "path": str,
 }
 
@@ -364,8 +363,6 @@ class SearchedText:
 
     @cached_property
     def _whole(self) -> list[Entity]:
-        if self._text == self.written:
-            return self.entities
         return list(entities(self._text, NO_DAY))
 
     @cached_property

@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
-from agentgate.language.denials import clauses, without_idioms
+from agentgate.language.denials import Voice, clauses, without_idioms
 from agentgate.language.force import THEN, in_doubt, is_conditional
 from agentgate.language.pieces import Piece, pieces
 from agentgate.language.spans import Entity, small
@@ -24,7 +24,6 @@ from agentgate.values.value_class import once
 
 _FORMS = Forms("turn")
 
-Voice = Literal["said", "doubted", "reported", "denied"]
 Taken = Literal["", "unread", "doubt", "all"]
 
 MAX_TURN = 65_536  # characters of one turn; the gate refuses more
@@ -407,9 +406,7 @@ def blank(
     return "".join([*parts, text[at:]])
 
 
-def _reported(
-    low: str, spans: Iterable[tuple[Literal["said", "denied"], int, int]]
-) -> Iterator[Clause]:
+def _reported(low: str, spans: Iterable[tuple[Voice, int, int]]) -> Iterator[Clause]:
     """The clauses, each cut where somebody else's words begin, up to the end of its
     sentence.
     """
