@@ -142,13 +142,13 @@ class Lexical:
         unread, unclear = unread_in(turn, words, known, later=later)
         if unread >= 0 and not turn.assents and (handed or handed_over(turn)):
             unread = -1
+        left = state.open
         if unread >= 0:
-            state = state._replace(
-                unread=unclear, open=frozenset(answers), alone=stands_alone(turn)
-            )
+            left = frozenset(answers)
+            state = state._replace(unread=unclear, alone=stands_alone(turn))
         elif handed or any(place >= 0 for place in requested.values()):
-            state = state._replace(open=frozenset())
-        left = state.open - said
+            left = frozenset()
+        left -= said
         asked = not _all_absent(answers) or unheard or left
         if asked and _hear_withdrawals(answers, turn, requested, unheard, later=later):
             spoken = said

@@ -35,6 +35,7 @@ _MOST = 20  # people who share, times to multiply
 _HALF_CENT = Decimal("0.005")
 _CENT = Decimal("0.01")
 
+Named = tuple[str, int]  # the kind of a calculation, and the number of its share or multiple
 _FORMS = Forms("calculation")
 DIFFERENCE = "difference"
 SUM = "sum"
@@ -43,7 +44,7 @@ MULTIPLE = "multiple"
 
 
 @cache
-def _phrases() -> Mapping[tuple[str, int], re.Pattern[str]]:
+def _phrases() -> Mapping[Named, re.Pattern[str]]:
     """The ways to name each calculation, by kind and number; only a process that calculates
     waits for these patterns.
     """
@@ -75,7 +76,7 @@ class Spoken(NamedTuple):
     has 1 where one operand is the user's own.
     """
 
-    named: frozenset[tuple[str, int]] = frozenset()
+    named: frozenset[Named] = frozenset()
     percentages: frozenset[Decimal] = frozenset()
     numbers: frozenset[tuple[Decimal, str]] = frozenset()
     whole: frozenset[int] = frozenset()
@@ -133,7 +134,12 @@ def heard(
         spans: its clauses in order, as (voice, start, end); the voice is "said" or "denied".
         whole: its entities.
     """
-    low = _without_names(small(text), whole)
+    names = [  # "difference.txt" names a file
+        (each.start, each.start + len(each.words))
+        for each in whole
+        if each.type in _NAMES and _FORMS.letter.search(each.words)
+    ]
+    low = blank(small(text), names, "_")
     meant = _FORMS.told.sub(lambda told: "\n" * len(told[0]), low)
     said, denied = (
         [(start, end) for v, start, end in spans if v == voice] for voice in ("said", "denied")
@@ -146,27 +152,15 @@ def heard(
         if all(at > no for (kind, _), no in ended.items() if kind == each[0])
     }
     return HeardTurn(
-        _spoken(stands, _numbers(text, said, whole), low),
-        _spoken(ended, _numbers(text, denied, whole), low),
+        _spoken(stands, text, said, whole, low),
+        _spoken(ended, text, denied, whole, low),
     )
-
-
-def _without_names(low: str, whole: Sequence[Entity]) -> str:
-    """The text without its files, links, addresses and ids (same length): "difference.txt"
-    names a file.
-    """
-    names = [
-        (each.start, each.start + len(each.words))
-        for each in whole
-        if each.type in _NAMES and _FORMS.letter.search(each.words)
-    ]
-    return blank(low, names, "_")
 
 
 def _named(
     low: str,
     spans: Sequence[tuple[int, int]],
-) -> dict[tuple[str, int], int]:
+) -> dict[Named, int]:
     """The calculations that these clauses name, and where each is named last."""
     found = {}
     for start, end in spans:
@@ -191,47 +185,34 @@ def _number(kind: str, n: int, words: str) -> int | None:
     return int(counted) if counted is not None and 2 <= counted <= _MOST else None
 
 
-def _numbers(
-    text: str, spans: Sequence[tuple[int, int]], whole: Sequence[Entity]
-) -> list[tuple[Decimal, Entity]]:
-    """The numbers in these clauses, without that of an issue ("#42")."""
-    starts = [start for start, _ in spans]
-    found = []
-    for each in whole:
-        at = bisect_right(starts, each.start) - 1
-        if (
-            at >= 0
-            and each.start < spans[at][1]
-            and isinstance(each.key, Decimal)
-            and text[max(0, each.start - 1)] != "#"
-        ):
-            found.append((each.key, each))
-    return found
-
-
 def _spoken(
-    named: Iterable[tuple[str, int]], numbers: Sequence[tuple[Decimal, Entity]], low: str
+    named: Iterable[Named],
+    text: str,
+    spans: Sequence[tuple[int, int]],
+    whole: Sequence[Entity],
+    low: str,
 ) -> Spoken:
-    """The calculations, percentages and numbers of one voice."""
-    percents = [
-        key
-        for key, e in numbers
-        if e.type == "percent"
-        and 0 < key < 100
-        and not _FORMS.sure.match(low, e.start + len(e.words))
-    ]
-    plain = [(key, e) for key, e in numbers if e.type in {"number", "money", "count"}]
-    few = [
-        int(key)
-        for key, e in plain
-        if e.type != "money" and "." not in e.words and 2 <= key <= _MOST
-    ]
-    return Spoken(
-        frozenset(named),
-        frozenset(percents),
-        frozenset((key, e.currency) for key, e in plain),
-        frozenset(few),
-    )
+    """The calculations, percentages and numbers in the clauses of one voice, without the number
+    of an issue ("#42").
+    """
+    starts = [start for start, _ in spans]
+    percentages = set[Decimal]()
+    numbers = set[tuple[Decimal, str]]()
+    few = set[int]()
+    for kind, key, words, start, currency in whole:
+        at = bisect_right(starts, start) - 1
+        if at < 0 or start >= spans[at][1]:
+            continue
+        if not isinstance(key, Decimal) or text[max(0, start - 1)] == "#":
+            continue
+        if kind == "percent":
+            if 0 < key < 100 and not _FORMS.sure.match(low, start + len(words)):
+                percentages.add(key)
+        elif kind in {"number", "money", "count"}:
+            numbers.add((key, currency))
+            if kind != "money" and "." not in words and 2 <= key <= _MOST:
+                few.add(int(key))
+    return Spoken(frozenset(named), frozenset(percentages), frozenset(numbers), frozenset(few))
 
 
 def names_any(said: Spoken) -> bool:

@@ -71,7 +71,13 @@ def in_doubt(
     if any(_turns(low, piece, asked, end) for piece in read):
         return True
     for voice, at, to in clauses:
-        if voice == "denied" and _denies(low, at, to, asked, end):
+        if voice != "denied":
+            continue
+        if at < asked < end and (
+            _FORMS.until.match(low, at, to) or _FORMS.delays.match(low, at, to)
+        ):  # "don't do anything until ..."
+            return True
+        if at > asked and _takes_back(low, at, to):
             return True
     asking = [
         (piece.start, piece.end if piece.kind == "question" else piece.head) for piece in read
@@ -84,20 +90,10 @@ def in_doubt(
     return False
 
 
-def _denies(
-    low: str,
-    at: int,
-    to: int,
-    asked: int,
-    end: int,
-) -> bool:
-    """Whether a denial before a request is one to act for now ("don't do anything until ..."),
-    or one behind it is of all of it ("..., not yet", "..., never said Ann").
+def _takes_back(low: str, at: int, to: int) -> bool:
+    """Whether a denial behind a request is of all of it: "..., not yet", "..., never said
+    Ann".
     """
-    if at < asked < end:
-        return bool(_FORMS.until.match(low, at, to) or _FORMS.delays.match(low, at, to))
-    if at <= asked:
-        return False
     if _FORMS.bare_no.match(low, at, to) and not _FORMS.abbreviated.match(low, at - 1):
         return True
     return bool(_FORMS.attributed.match(low, at, to))
@@ -115,13 +111,10 @@ def _turns(
     start, own, stop = piece.start, piece.begins, piece.end
     if piece.kind == "question" and asked < end and low[stop : stop + 1] == ",":
         inverted = _FORMS.inverted.match(low, own, stop)
-        if not inverted:
-            return False
-        return not _looked_up(low[inverted.end() - 1 : stop], "")
+        return inverted is not None and not _looked_up(low[inverted.end() - 1 : stop], "")
     if start <= asked:
-        if piece.kind not in {*_BIDS, "statement"}:
-            return False
-        return bool(_FORMS.delays.match(low, own, stop))
+        delays = _FORMS.delays.match(low, own, stop)
+        return piece.kind in {*_BIDS, "statement"} and delays is not None
     adds = piece.head < 0 or piece.kind not in {*_BIDS, "look"}
     again = adds and _FORMS.again.match(low, start, stop)
     mood = _FORMS.mood.match(low, start, stop)
@@ -157,11 +150,10 @@ def _turned(
     if _FORMS.polite.match(text):
         return False
     added = next((piece for piece in read if piece.start >= at + len(text)), None)
-    if added and added.kind in {"statement", "open"}:
-        near = max(0, word.start() - 8)
-        if _FORMS.joins.search(low, near, word.start()):
-            # "Ann, and if he is free, Bob"
-            return bool(_FORMS.value.search(own, added.start, added.end))
+    joins = _FORMS.joins.search(low, near, word.start())
+    if joins and added and added.kind in {"statement", "open"}:
+        # "Ann, and if he is free, Bob"
+        return bool(_FORMS.value.search(own, added.start, added.end))
     if kind == "event":
         was = _FORMS.past.search(text) and not _FORMS.perfect.search(text)
         if was or text.startswith(" you ") or _FORMS.time.match(text):

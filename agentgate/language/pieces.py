@@ -19,7 +19,6 @@ for one piece of bounded length; linear in the text.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from typing import Literal, NamedTuple
 
 from agentgate.language.numerals import SMALL
@@ -108,7 +107,11 @@ def pieces(low: str, start: int, end: int) -> Iterator[Piece]:
         before, piece = read[at - 1 : at + 1]
         between = low[before.end : piece.start].strip()
         words = low[before.begins : before.end]
-        told = between == "and" and (told or _told(before, words))
+        tells = _FORMS.dictated.match(words) or (
+            before.kind in {"statement", "open"} and _FORMS.person.match(words)
+        )
+        # "tell Ann to open it and pay", "I always open it and pay"
+        told = between == "and" and bool(told or tells)
         heading = heading or _dictates(words, between)
         if heading:  # "one of the steps is: delete it", "add a to-do: pay Ann"
             read[at] = piece._replace(kind="statement", head=-1)
@@ -123,13 +126,10 @@ def pieces(low: str, start: int, end: int) -> Iterator[Piece]:
             )
     asks = question or any(piece.kind in {"request", "shaping", "look"} for piece in read)
     if not asks and (tag or _FORMS.please.search(clause)):
-        said = (
-            at
-            for at, piece in enumerate(read)
-            if piece.kind == "open" and any(map(str.isalnum, low[piece.begins : piece.end]))
-        )
-        for at in islice(said, 1):
-            read[at] = read[at]._replace(kind="request")
+        for at, piece in enumerate(read):
+            if piece.kind == "open" and any(map(str.isalnum, low[piece.begins : piece.end])):
+                read[at] = piece._replace(kind="request")
+                break
     yield from read
 
 
@@ -142,16 +142,6 @@ def _dictates(words: str, mark: str) -> bool:
     if _FORMS.ends.search(words):
         return True
     return mark == ":" and bool(_FORMS.heading.search(words))
-
-
-def _told(piece: Piece, words: str) -> bool:
-    """Whether "and" may join to a piece what others are told, or a habit: "tell Ann to open it
-    and pay", "I always open it and pay".
-    """
-    return bool(
-        _FORMS.dictated.match(words)
-        or (piece.kind in {"statement", "open"} and _FORMS.person.match(words))
-    )
 
 
 def _places(clause: str) -> Iterator[tuple[int, int]]:
@@ -209,7 +199,7 @@ def _kind(
     asking: bool,
     question: bool,
 ) -> Kind:
-    if sort != "idle" and not any(map(str.isalnum, rest)):
+    if not any(map(str.isalnum, rest)):
         return "request" if asking and _FORMS.agreed.search(piece) else "open"
     if sort in {"idle", "look"}:
         return _SORTS.get(sort, "statement")
@@ -242,9 +232,5 @@ def _command(rest: str) -> Kind:
         return "request" if told or known or not finite else "statement"
     if finite or verb in _SUBJECTS:
         return "statement"
-    acts = (
-        verb not in _NO_VERB
-        and not verb.endswith(("ed", "ing", "ly"))
-        and (not verb.endswith("s") or verb.endswith("ss"))
-    )
-    return "request" if acts and known else "open"
+    acts = known and verb not in _NO_VERB and not _FORMS.no_verb.search(verb)
+    return "request" if acts else "open"

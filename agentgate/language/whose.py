@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
 from itertools import pairwise
 from typing import Literal, NamedTuple
 from unicodedata import normalize
@@ -151,7 +150,7 @@ def _found(
     text: str,
     *,
     pasting: bool,
-    reader: AbstractSet[str] = frozenset(),
+    reader: frozenset[str] = frozenset(),
 ) -> list[Extent]:
     if _FORMS.unseen.search(text):
         return [Extent(0, len(text), "unsure")]
@@ -240,7 +239,7 @@ def _lines(
     low: str,
     *,
     pasting: bool,
-    reader: AbstractSet[str],
+    reader: frozenset[str],
 ) -> Iterator[Extent]:
     """Lines that are quoted, and those that a paste may have brought."""
     own = list[tuple[int, int]]()
@@ -261,7 +260,10 @@ def _lines(
             if _ODD.match(low[start:end].strip()):
                 yield Extent(start, end, "unsure")
         return
-    bits = [_bit(text[start:end], {*_kinds(low, start, end)}) for start, end in own + wrapped]
+    bits = [
+        _bit(text[start:end], frozenset(_kinds(low, start, end)))
+        for start, end in own + wrapped
+    ]
     listed = _listed([low[start:end] for start, end in own], bits)
     asking = [
         at
@@ -272,7 +274,8 @@ def _lines(
     asked = False
     for at, (bit, (start, end)) in enumerate(zip(bits, own, strict=False)):
         if at in listed and not bit.odd and behind != "all":
-            behind = behind or ("colon" if bit.leads and not leads(low[start:end]) else "")
+            if bit.leads and not leads(low[start:end]):
+                behind = behind or "colon"
             continue
         if asked and bit.field and not behind:
             continue
@@ -306,7 +309,7 @@ def _listed(lines: Sequence[str], bits: Sequence[_Bit]) -> frozenset[int]:
     return frozenset(found)
 
 
-def _of_another(lines: Sequence[str], reader: AbstractSet[str]) -> bool:
+def _of_another(lines: Sequence[str], reader: frozenset[str]) -> bool:
     """Whether a letter is to the run's own user, or signed by another: by their names, where
     the host gives that of its user.
     """
@@ -346,10 +349,10 @@ class _Bit(NamedTuple):
     behind: Literal["", "colon", "all"] = ""
     field: bool = False
     leads: bool = False
-    kinds: AbstractSet[Kind] = frozenset()
+    kinds: frozenset[Kind] = frozenset()
 
 
-def _bit(line: str, kinds: AbstractSet[Kind]) -> _Bit:
+def _bit(line: str, kinds: frozenset[Kind]) -> _Bit:
     low = small(line)
     bare = low.strip()
     odd = bool(_ODD.match(bare) or _FORMS.label.match(bare))
