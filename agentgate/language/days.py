@@ -32,13 +32,19 @@ _NEAR = {
     "the day before yesterday": -2,
 }
 _LARGE = [*LARGER, *(f"{large}s" for large in LARGER)]
+_BEGINNINGS = (
+    "today, tomorrow, yesterday, noon, half, quarter, the day, end of, a quarter, a day, a week"
+).split(", ")
 # How a day, a time or a number in words begins, where it begins with a letter.
 BEGINS = (
     branched(
         {
-            *(*_MONTHS, *WEEKDAYS, *VALUES, *NTH, *_LARGE),
-            *"today tomorrow yesterday noon half quarter".split(),
-            *"the day, end of, a quarter, a day, a week".split(", "),
+            *_MONTHS,
+            *WEEKDAYS,
+            *VALUES,
+            *NTH,
+            *_LARGE,
+            *_BEGINNINGS,
             *map(" ".join, product("this next last coming".split(), WEEKDAYS)),
             *map(" ".join, product(("a", "an"), _LARGE)),
             *map("in {}".format, _FEW),

@@ -22,7 +22,7 @@ from agentgate.language.turn import MAX_TURN, Turn
 from agentgate.language.whose import Extent
 from agentgate.language.word_files import Forms, listed
 from agentgate.values.entities import Key, normal
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import once, value_class
 
 __all__ = ["MAX_TURN", "Entity", "Prompt", "Turn"]
 
@@ -237,10 +237,8 @@ class Prompt:
                 return entity.words
         return None
 
+    @once
     def _meant(self, kind: str, key: Key) -> bool:
         """Whether some sentence that names it is in no doubt."""
-        place = "meant", kind, key
-        if not self.in_doubt and place not in self.memo:
-            places = self.mentions.get((kind, key), ())
-            self.memo[place] = any(not turn.doubted(at) for turn, at in places)
-        return self.in_doubt or self.memo[place]
+        places = self.mentions.get((kind, key), ())
+        return self.in_doubt or any(not turn.doubted(at) for turn, at in places)

@@ -108,7 +108,6 @@ class Entity(NamedTuple):
 
 
 NO_DAY = date(2000, 1, 1)  # for readers of what depends on no day
-_WHEN = frozenset({"date", "time", "datetime"})
 
 
 def entities(text: str, today: date) -> Iterator[Entity]:
@@ -123,10 +122,6 @@ def entities(text: str, today: date) -> Iterator[Entity]:
     end = 0  # of the day or the times
     for entity in _entities(text, today):
         yield entity
-        if entity.type not in _WHEN:
-            day = None
-            times = []
-            continue
         between = text[end : entity.start]
         end = entity.start + len(entity.words)
         if entity.type == "date":
@@ -142,9 +137,12 @@ def entities(text: str, today: date) -> Iterator[Entity]:
             else:
                 day = None
             times = [*times, entity] if times and _FORMS.to.fullmatch(between) else [entity]
-        else:
+        elif entity.type == "datetime":
             day = Entity("date", str(entity.key)[:10], entity.words, entity.start)
             times = [entity]
+        else:
+            day = None
+            times = []
 
 
 def _moment(day: Entity, time: Entity, text: str) -> Entity:

@@ -19,9 +19,8 @@ _SILENT = listed("silent")
 
 def stems(text: str) -> frozenset[str]:
     """The stems of the content words of a text (NFKC)."""
-    return frozenset(
-        filter(None, (stem(word) for word in WORD.findall(unicodedata.normalize("NFKC", text))))
-    )
+    words = WORD.findall(unicodedata.normalize("NFKC", text))
+    return frozenset(map(stem, words)) - {""}
 
 
 def stem(word: str) -> str:

@@ -104,9 +104,9 @@ class Turn:
         unsure = [
             small(certain[start:end])
             for start, end, whose in found
-            if whose in {"doubtful", "unsure"}
+            if whose in {"doubtful", "unsure"} and _FORMS.letter.search(certain, start, end)
         ]
-        self.unsure = tuple([words for words in unsure if _FORMS.letter.search(words)])
+        self.unsure = tuple(unsure)
         self.declared = text.startswith((OWN, PASTED))
         texts = [self.text[start:end] for start, end, _ in found]
         self._hidden = "" if self.declared else small("\n".join(texts))
