@@ -111,6 +111,7 @@ class _Question:
         needed = [run.intents[name].presence for name in tool.needs if name in run.intents]
         if "unclear" in needed and "present" not in needed and run.prompt is not None:  # asked about, with all that the user named
             self.run = replace(run, prompt=replace(run.prompt, in_doubt=True))
+        self.written = tuple([turn.written for turn in run.prompt.turns]) if run.prompt is not None else ()
         self.forced: set[tuple[Reason, str]] = set()  # an unclear intent, an unknown origin: why a person is asked, of which argument
         self.enough = "confirm"  # whose yes suffices at least
         self.found: set[str] = set()
@@ -194,7 +195,7 @@ class _Question:
 
     def _meant(self, tool: str, declared: Fact, row: Mapping[str, Any], earlier: EarlierCall, said: Heard | None = None) -> bool:
         """One label of the row is said in full and no other object's shared words hold all of its own; or none is, and it shares most."""
-        words = said or heard(self.run.prompt.written)
+        words = said or heard(self.written)
         if any("[cut]" in each for each in earlier.rows) or not self._has(declared, row) or self._steered(tool, earlier, words):
             return False
         facts = self.workflow.tools[tool].facts
@@ -217,7 +218,7 @@ class _Question:
         header = self.run.header
         if header.user is None or header.user.tenant != header.tenant or not of_themself(self.run.prompt.turns):
             return False
-        if any("[cut]" in each for each in earlier.rows) or self._steered(tool, earlier, heard(self.run.prompt.written)):
+        if any("[cut]" in each for each in earlier.rows) or self._steered(tool, earlier, heard(self.written)):
             return False
         facts = self.workflow.tools[tool].facts
 
@@ -720,7 +721,7 @@ class _Question:
 
     def exact(self, rule: Rule, key: Key) -> bool:
         """A secret stands in the prompt letter by letter."""
-        return not rule.sensitive or any(str(key) in turn for turn in self.run.prompt.written)
+        return not rule.sensitive or any(str(key) in turn for turn in self.written)
 
     def stands(self, text: str) -> bool:
         return stands(self.run.prompt.turns, text, in_doubt=self.run.prompt.in_doubt)

@@ -37,10 +37,6 @@ _CENT = Decimal("0.01")
 
 Named = tuple[str, int]  # the kind of a calculation, and the number of its share or multiple
 _FORMS = Forms("calculation")
-DIFFERENCE = "difference"
-SUM = "sum"
-SHARE = "share"
-MULTIPLE = "multiple"
 
 
 @cache
@@ -176,7 +172,7 @@ def _number(kind: str, n: int, words: str) -> int | None:
     """The number of a calculation: 1 for a sum or difference beside the user's own number; that
     of "three times"; else that of the file.
     """
-    if kind in {SUM, DIFFERENCE}:
+    if kind in {"sum", "difference"}:
         return int(bool(_FORMS.digit.search(words)))
     count, times, _ = words.partition(" times ")
     if not times:
@@ -228,7 +224,7 @@ def too_many(said: Spoken, numbers: Collection[Number]) -> bool:
 def _factors(said: Spoken) -> tuple[list[int], list[int], list[Decimal]]:
     """The divisors, multipliers and percentages that apply to a number."""
     shares, multiples = (
-        {n for kind, n in said.named if kind == wanted} for wanted in (SHARE, MULTIPLE)
+        {n for kind, n in said.named if kind == wanted} for wanted in ("share", "multiple")
     )
     if 0 in shares:
         shares |= {2, *said.whole}
@@ -285,9 +281,9 @@ def _with_another(said: Spoken, step: _Step, table: list[Number], wanted: Decima
     kinds = {kind for kind, _ in said.named}
     own_numbers = bool(said.percentages) or any(n.own for n in table)
     others = (
-        (SUM, wanted - b),
-        (DIFFERENCE, b - wanted),
-        (DIFFERENCE, b + wanted),
+        ("sum", wanted - b),
+        ("difference", b - wanted),
+        ("difference", b + wanted),
     )
     for kind, about in others:
         if kind not in kinds:
@@ -301,9 +297,9 @@ def _with_another(said: Spoken, step: _Step, table: list[Number], wanted: Decima
                 continue
             if one_is_own and not (other.own or step.of.own):
                 continue
-            if kind == SUM and _gives(b + z, wanted):
+            if kind == "sum" and _gives(b + z, wanted):
                 return f"{step.text} + {z:f} (the sum{also})"
-            if kind == DIFFERENCE and _gives(abs(b - z), wanted):
+            if kind == "difference" and _gives(abs(b - z), wanted):
                 if b > z:
                     return f"{step.text} - {z:f} (the difference{also})"
                 smaller = f"({step.text})" if step.kind else step.text

@@ -124,15 +124,16 @@ def _doubt(
     before: _Before,
 ) -> str | None:
     """Why the source of a request is doubtful; None where it has none."""
-    named = [(name, words) for name, words in sorted(match.groupdict().items()) if words]
-    for name, words in named:
+    for name, words in sorted(match.groupdict().items()):
+        if not words:
+            continue
         if _FORMS.pronoun.match(words):
             return _introduced(before)
         if _FORMS.source.search(words):
             return _one_source(words, joined)
         if name == "speaker" and way != "according" and _FORMS.person.match(words):
             return ""
-    if named:
+    if any(match.groups()):
         return None
     if way == "them" and not _FORMS.to_do.search(before.said):
         return None
@@ -142,9 +143,8 @@ def _doubt(
 def _one_source(words: str, near: str) -> str:
     """Why what names a source may name several: by its words, or the files near it."""
     files = {*_FORMS.file.findall(near)}
-    if len(files) > 1 or _FORMS.many.search(words):
-        return MANY_SOURCES
-    return ""
+    many = len(files) > 1 or _FORMS.many.search(words)
+    return MANY_SOURCES if many else ""
 
 
 def _introduced(before: _Before) -> str | None:

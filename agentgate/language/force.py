@@ -39,11 +39,7 @@ def is_postponed(low: str, read: Sequence[Piece], at: int) -> bool:
     spans = [(piece.start, min(piece.end, piece.aside))]
     if at and read[at - 1].kind == "open":
         spans.append((read[at - 1].start, read[at - 1].end))
-    for span in spans:
-        for word in _FORMS.later.finditer(low, *span):
-            if not word["argument"]:
-                return True
-    return False
+    return any(_FORMS.later.search(low, *span) for span in spans)
 
 
 def in_doubt(

@@ -194,11 +194,6 @@ class Prompt:
         )
 
     @property
-    def written(self) -> tuple[str, ...]:
-        """The turns without forwarded and pasted text."""
-        return tuple([turn.written for turn in self.turns])
-
-    @property
     def spoken(self) -> Iterator[tuple[str, str]]:
         """The clauses of all turns, as (voice, text)."""
         return (

@@ -335,8 +335,10 @@ def account_length(words: str) -> int:
 
 # an account number as people print it
 _GROUPED = r"[a-z]{2}[\s.|/:_-]{0,2}[0-9]{2}(?:[\s.|/:_-]{1,3}[a-z0-9]{4}){3,7}"
-_HIDDEN = {kind: re.compile(LOOSE[kind]) for kind in FINDABLE}
-_HIDDEN["iban"] = re.compile(f"{IBAN}|{_GROUPED}")
+_HIDDEN = {
+    kind: re.compile(pattern)
+    for kind, pattern in {**LOOSE, "iban": f"{IBAN}|{_GROUPED}"}.items()
+}
 
 
 @dataclass

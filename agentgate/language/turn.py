@@ -427,8 +427,7 @@ def _report(low: str, start: int, end: int) -> tuple[int, int]:
     """Where the user's own words end in a clause, and up to where somebody else's follow."""
     for verb in _FORMS.reporting.finditer(low, start, end):
         near = low[max(start, verb.start() - _NEAR) : verb.start()]
-        begins = max((bound.end() for bound in _FORMS.bound.finditer(near)), default=0)
-        subject = near[begins:].lstrip()
+        subject = _FORMS.bound.split(near)[-1].lstrip()
         if (
             _FORMS.obliged.match(verb[0])
             or _FORMS.subject.match(subject)

@@ -218,9 +218,8 @@ def _is_own(label: str, says: str) -> bool:
     words = HEAD.sub("", low, 1).split()
     if not words or _SENTENCED.search(low):
         return True
-    if words[0] in _CASES and VALUE.search(words[-1]):
-        return False
-    return words[0] in VERBS
+    case = words[0] in _CASES and VALUE.search(words[-1])
+    return words[0] in VERBS and not case
 
 
 def _shows(low: str) -> re.Match[str] | None:
@@ -231,7 +230,7 @@ def _shows(low: str) -> re.Match[str] | None:
     if not see:
         return None
     begins = [low.rfind(sign, 0, see.start()) + 1 for sign in ".!?\n:"]
-    return _FORMS.shows.match(low, max(0, see.start() - 80, *begins))
+    return _FORMS.shows.match(low, max(see.start() - 80, *begins))
 
 
 def _lines(

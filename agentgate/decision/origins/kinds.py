@@ -67,7 +67,7 @@ def from_user(value: Value, key: Key, prompt: Prompt) -> bool:
     if value.rule.type != "text" or said(prompt, str(key)) is None:
         return False
     # a secret is the user's letter by letter: another capital or mark locks them out
-    return not value.rule.sensitive or any(str(key) in turn for turn in prompt.written)
+    return not value.rule.sensitive or any(str(key) in turn.written for turn in prompt.turns)
 
 
 def sources_of(value: Value, prompt: Prompt) -> Sources:
