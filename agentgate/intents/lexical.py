@@ -349,8 +349,15 @@ def _one(
             if hit and hit.use == "asked":
                 looked = looked or hit.words
             elif hit:
-                asked = hit.at if hit.use == "asks" else asked
-                answer = _answer(intent, turn, clause, hit)
+                if hit.use == "asks":
+                    asked = hit.at
+                    counter = _counter_examples(
+                        intent.words, intent.counter_examples, asked=hit.asked
+                    )
+                    text = turn.own[clause.start : clause.end]
+                    answer = judged(intent, counter, text, hit.words)
+                else:
+                    answer = Derived("unclear", f"word '{hit.words}', but {_DOUBTS[hit.use]}")
                 if not clearest or CLARITY[answer.presence] > CLARITY[clearest.presence]:
                     clearest = answer
         elif each:
@@ -368,19 +375,6 @@ def _one(
             else Derived("absent", f"denied: {no.text}")
         )
     return _Heard(clearest, asked, looked, hits)
-
-
-def _answer(
-    intent: Intent,
-    turn: Turn,
-    clause: Clause,
-    hit: _Hit,
-) -> Derived:
-    """What a clause says of an intent that is not only asked about."""
-    if hit.use != "asks":
-        return Derived("unclear", f"word '{hit.words}', but {_DOUBTS[hit.use]}")
-    counter = _counter_examples(intent.words, intent.counter_examples, asked=hit.asked)
-    return judged(intent, counter, turn.own[clause.start : clause.end], hit.words)
 
 
 def _hit(

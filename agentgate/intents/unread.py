@@ -47,7 +47,10 @@ def unread_in(
     first = None
     known = False
     said = _FORMS.any if later else _FORMS.word
-    for at, clause in enumerate(turn.clauses if _mixed(turn.low, words) else ()):
+    # of a long text, part may be in another language where many words in a row may be
+    mixed = len(turn.low) <= _LONG or not turn.low.isascii()
+    mixed = mixed or _RUN in bytes(map(_ENGLISH.__contains__, words))
+    for at, clause in enumerate(turn.clauses if mixed else ()):
         text = turn.low[clause.start : clause.end]
         if clause.voice != "said" or (
             known and (_english(text) or (text.isascii() and len(text.split()) == 1))
@@ -105,15 +108,6 @@ def _understood(
     return not (brief and piece.kind != "question") and _english(
         words, _SHARE * (1 + (piece.kind == "request"))
     )
-
-
-def _mixed(low: str, words: list[str]) -> bool:
-    """Whether part of a text may be in another language; of a long one, where many words in a
-    row may be.
-    """
-    if not low.isascii() or len(low) <= _LONG:
-        return True
-    return _RUN in bytes(map(_ENGLISH.__contains__, words))
 
 
 def _english(low: str, share: int = _SHARE) -> bool:

@@ -178,7 +178,7 @@ def _number(kind: str, n: int, words: str) -> int | None:
     if not times:
         return n
     counted = numeral_value(count)
-    return int(counted) if counted is not None and 2 <= counted <= _MOST else None
+    return counted if counted is not None and 2 <= counted <= _MOST else None
 
 
 def _spoken(

@@ -134,8 +134,7 @@ def read_day(text: str, today: date) -> str | None:
         return _last(words[2:], numbers, today)
     if words[-1] == "month":  # "the first of next month"
         ahead = {"this": 0, "next": 1, "last": -1}
-        year, month = _month(ahead[words[-2]], today)
-        return _day(year, month, numbers[0])
+        return _day(*_month(ahead[words[-2]], today), numbers[0])
     if not numbers:
         return _weekday(words, today)
     month = next(_MONTHS[word] for word in words if word in _MONTHS)

@@ -73,8 +73,9 @@ def in_doubt(
             _FORMS.until.match(low, at, to) or _FORMS.delays.match(low, at, to)
         ):  # "don't do anything until ..."
             return True
-        if at > asked and _takes_back(low, at, to):
-            return True
+        no = _FORMS.bare_no.match(low, at, to) and not _FORMS.abbreviated.match(low, at - 1)
+        if at > asked and (no or _FORMS.attributed.match(low, at, to)):
+            return True  # "..., not yet", "..., never said Ann"
     asking = [
         (piece.start, piece.end if piece.kind == "question" else piece.head) for piece in read
     ]
@@ -84,15 +85,6 @@ def in_doubt(
         if counts and not asks and _turned(low, own, word, end, read):
             return True
     return False
-
-
-def _takes_back(low: str, at: int, to: int) -> bool:
-    """Whether a denial behind a request is of all of it: "..., not yet", "..., never said
-    Ann".
-    """
-    if _FORMS.bare_no.match(low, at, to) and not _FORMS.abbreviated.match(low, at - 1):
-        return True
-    return bool(_FORMS.attributed.match(low, at, to))
 
 
 def _turns(

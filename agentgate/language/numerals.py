@@ -135,13 +135,12 @@ def read_numeral(
     if numeral[0].lower() == "one" and not beside:
         return None
     value = numeral_value(numeral[0])
-    return None if value is None else (value, beside)
+    return None if value is None else (Decimal(value), beside)
 
 
-def numeral_value(words: str) -> Decimal | None:
+def numeral_value(words: str) -> int | None:
     """The number of number words, whatever their context; None where they are none."""
-    value = _value([word for word in re.split(r"[\s-]+", words.lower()) if word != "and"])
-    return None if value is None else Decimal(value)
+    return _value([word for word in re.split(r"[\s-]+", words.lower()) if word != "and"])
 
 
 def _value(words: list[str]) -> int | None:

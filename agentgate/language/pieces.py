@@ -112,7 +112,12 @@ def pieces(low: str, start: int, end: int) -> Iterator[Piece]:
         )
         # "tell Ann to open it and pay", "I always open it and pay"
         told = between == "and" and bool(told or tells)
-        heading = heading or _dictates(words, between)
+        # what follows is a text, or part of a list that somebody describes
+        introduces = between == ":" and not leads(words)
+        if introduces or between == ",":
+            heading = heading or bool(_FORMS.ends.search(words))
+        if introduces:
+            heading = heading or bool(_FORMS.heading.search(words))
         if heading:  # "one of the steps is: delete it", "add a to-do: pay Ann"
             read[at] = piece._replace(kind="statement", head=-1)
         elif piece.kind == "request" and (told or supposed):
@@ -131,17 +136,6 @@ def pieces(low: str, start: int, end: int) -> Iterator[Piece]:
                 read[at] = piece._replace(kind="request")
                 break
     yield from read
-
-
-def _dictates(words: str, mark: str) -> bool:
-    """Whether what follows these words and a colon or comma is a text, or part of a list that
-    somebody describes.
-    """
-    if mark not in {":", ","} or (mark == ":" and leads(words)):
-        return False
-    if _FORMS.ends.search(words):
-        return True
-    return mark == ":" and bool(_FORMS.heading.search(words))
 
 
 def _places(clause: str) -> Iterator[tuple[int, int]]:

@@ -33,7 +33,6 @@ _QUOTABLE = frozenset("text sent path name user channel".split())
 _NEAR = 200  # characters before the word "channel" that may name it
 _MENTIONS = 8  # of a value, that are kept beside the last one
 _NUMBERS = "money number count percent".split()
-_MOST = 9  # words of a list of five, with four times "and"
 _NO_CHANNEL = listed("no channel")
 
 
@@ -52,8 +51,7 @@ def _named(words: str, quoted: tuple[Extent, ...]) -> Iterator[Entity]:
     for word in _FORMS.channel.finditer(words):
         start = max(0, word.start() - _NEAR)
         near = words[start : word.start()]
-        last = near.rsplit(None, _MOST)
-        listed = _FORMS.before.search(near, len(last[0]) if len(last) > _MOST else 0)
+        listed = _FORMS.before.search(near)
         channels = _channels(listed, start) if listed else []
         if not channels and (after := _FORMS.after.match(words, word.end())):
             channels = _channels(after, 0)

@@ -31,7 +31,7 @@ from typing import Literal, NamedTuple
 from unicodedata import normalize
 
 from agentgate.language.denials import clauses, without_idioms
-from agentgate.language.pieces import FINITE, HEAD, MAX_PIECE, VERBS, Kind, Piece, leads, pieces
+from agentgate.language.pieces import FINITE, HEAD, MAX_PIECE, VERBS, Kind, leads, pieces
 from agentgate.language.spans import NO_DAY, entities, small
 from agentgate.language.word_files import Forms, listed
 from agentgate.values.request import OWN, PASTED
@@ -441,7 +441,11 @@ def _named(
     if len(inner.split()) > _MOST_WORDS or _FORMS.sentence.search(_FORMS.title.sub("", inner)):
         return None
     titled = _FORMS.titles.search(low, start, at)
-    read = None if titled else _piece_before(low, at)
+    # the piece of a sentence that goes on with the quotation
+    ended = _FORMS.ended.match(low, max(0, at - MAX_PIECE), at)
+    begins = ended.end() if ended else max(0, at - MAX_PIECE)
+    before = [] if titled else [*pieces(low, begins, at)]
+    read = before[-1] if before else None
     asks = (
         read
         and read.kind not in {"question", "statement"}
@@ -465,11 +469,3 @@ def _named(
         ):
             return "named"
     return "named" if titled or joined or _FORMS.determined.search(low, start, at) else None
-
-
-def _piece_before(low: str, at: int) -> Piece | None:
-    """The piece of a sentence that goes on with what stands at a place."""
-    start = max(0, at - MAX_PIECE)
-    ended = _FORMS.ended.match(low, start, at)
-    read = [*pieces(low, ended.end() if ended else start, at)]
-    return read[-1] if read else None
