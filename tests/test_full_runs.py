@@ -98,6 +98,45 @@ def test_the_next_words_begin_a_run_with_room_before_the_last_call_is_stored(gat
     assert performed(after, "payments.refund", REFUND, "pay").reasons == (Reason.ALREADY_REDEEMED,)
 
 
+ACTS = """\
+agentgate: workflow/v1
+id: shop.refund
+version: 1
+title: Notes
+owners: [lee]
+risk: low
+expires: "2031-05-31"
+tenants: [acme]
+who: {agent: {in_process: true}, for_user: {same_tenant: true}}
+intents: {write: {asks_for: "Write notes.", words: [write], examples: [Please write the notes]}}
+tools:
+  notes.write: {effect: write, needs: [write], redeem: wrapper, args: {text: {text: 100, from: [model]}}}
+  notes.read: {effect: read, needs: any, redeem: wrapper, args: {}}
+"""
+
+
+@pytest.fixture
+def acts(folder: Path) -> None:
+    """The folder has the notes instead, before a gate opens it."""
+    (folder / "w" / "refund.yaml").write_text(ACTS)
+
+
+def test_of_a_conversation_that_is_full_of_acts_the_refusal_says_that_it_ends(acts: None, gate: Gate) -> None:
+    def write(run: Any, number: int) -> Any:
+        return performed(run, "notes.write", {"text": str(number)}, f"write-{number}")
+
+    run = talk(gate, "Please write the notes")
+    assert isinstance(performed(run, "notes.read", {}, "read"), RedeemedCall)
+    for number in range(CALLS - 1):
+        assert isinstance(write(run, number), RedeemedCall), number
+    refused_for_room(write(run, CALLS), "next_turn")  # which drops the read
+    run = talk(gate, "Please write the notes")
+    assert isinstance(write(run, CALLS), RedeemedCall)
+    for _ in range(2):
+        refused_for_room(write(run, CALLS + 1), "end_of_conversation")
+        run = talk(gate, "Please write the notes")
+
+
 def test_a_token_that_may_still_come_and_what_has_no_outcome_are_there_in_the_run_that_follows(gate: Gate) -> None:
     run = talk(gate)
     minted = run.authorize("orders.get", ORDER, tool_call_id="late")

@@ -45,6 +45,18 @@ def warnings(*changes: tuple[str, str]):
     return [(a.field, a.text, lines[a.line - 1][a.column - 1 :]) for a in found]
 
 
+def test_a_limit_that_ends_a_conversation_for_good_is_named_where_the_workflow_is_for_conversations():
+    run = "{count: any, max: 20, per: run}"
+    assert run in PAYMENT
+    assert warnings() == []
+    for per in ("turn", "conversation"):
+        talks = f"{run}\n  - {{count: payments.refund, max: 1, per: {per}}}"
+        [(field, text, _)] = warnings((run, talks))
+        assert field == "limits"
+        assert "counts every call of a conversation" in text
+        assert warnings((run, talks.replace("per: run", "per: turn", 1).replace("per: conversation", "per: turn"))) == []
+
+
 def test_the_founding_workflows_are_clean():
     result = lint("--strict", WORKFLOWS)
     assert (result.exit_code, result.stdout) == (0, "")

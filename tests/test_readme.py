@@ -88,16 +88,30 @@ def test_the_line_in_a_list_of_commands_is_the_first_of_the_commands_own_help(wo
         assert own.partition("\n\n")[0].replace("\n", " ") == group.table[words[-1]][1]
 
 
-def test_the_commands_of_the_shell_blocks_exist_with_their_options() -> None:
-    lines = [shlex.split(line, comments=True) for line in "\n".join(blocks("sh")).splitlines() if line.startswith("agentgate ")]
-    assert len(lines) > 5
-    for line in lines:
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("README.md"))]
+
+
+def shell_commands(page: Path) -> list[list[str]]:
+    """The words of each command of ours that a page's blocks show, up to a pipe or the next command."""
+    text = "\n".join(re.findall(r"```\w*\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)).replace("\\\n", " ")
+    lines = re.findall(r"^(?:\S+=\S* )?(?:\S*bin/)?(agentgate [a-z].*)", text, re.MULTILINE)
+    return [re.split(r" (?:\||\|\||&&|>|;) ", shlex.join(shlex.split(line, comments=True)).replace("'", ""))[0].split() for line in lines]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if shell_commands(page)], ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_commands_that_a_page_shows_exist_with_their_options_and_lack_none(page: Path) -> None:
+    for line in shell_commands(page):
         command = COMMANDS
-        while hasattr(command, "commands") and line[1:]:
-            command = command.get_command(None, line[1])
-            del line[1]
-        options = {option for parameter in command.params for option in parameter.opts}
-        assert {word.partition("=")[0] for word in line if word.startswith("-")} <= options, line
+        for word in line[1:]:
+            if not hasattr(command, "commands"):
+                break
+            command = command.get_command(None, word)
+            assert command is not None, line
+        options = [parameter for parameter in command.params if parameter.param_type_name == "option" and not parameter.envvar]
+        given = {word.partition("=")[0] for word in line if word.startswith("-")}
+        assert given <= {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}, line
+        lacks = [parameter.opts for parameter in options if parameter.required and not given & set(parameter.opts)]
+        assert not lacks or "..." in line, line
 
 
 def test_every_linked_file_exists() -> None:

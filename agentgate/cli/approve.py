@@ -179,14 +179,15 @@ def _made_by(
         )
     if proposer is not None:
         named = (proposer, *(name for name in named if name != proposer))
-    solo = root.person(signer.public_key) if root.solo and not named else None
-    if not named and solo is None:
+    if named:
+        return named
+    if not root.solo:
         raise ConfigError(
             "proposer",
             f"{file}, changed since its last commit",
             "a committed file, or --proposer NAME: who made the change",
         )
-    return named or (str(solo),)
+    return (str(root.person(signer.public_key)),)
 
 
 def phrase(changes: Changes, *, first: bool) -> str:

@@ -101,7 +101,7 @@ class _Desk:
             if len(fit) != 1:
                 fail(
                     f"got {name}, expected the beginning of exactly one hold's id of tenant "
-                    f"{tenant} (it begins {len(fit)})"
+                    f"{tenant} (so begin {len(fit)})"
                 )
             name = fit[0]
         found: Hold = self.run(

@@ -464,7 +464,9 @@ _REFUSED: Mapping[str, tuple[Reason, str, str]] = {
         "run",
         "at most 500 stored calls: the user's next words begin another run",
     ),
+    "full_of_acts": (Reason.LIMIT, "run", "at most 500 stored acts: another conversation"),
 }
+_ROOM_AGAIN = {"full": "next_turn", "full_of_acts": "end_of_conversation"}
 
 
 def _failure_of(settled: ops.MintReply, minting: Minting) -> Failure:
@@ -497,8 +499,10 @@ def _failure_of(settled: ops.MintReply, minting: Minting) -> Failure:
         (each for each in versions.each if each.agent.same_key_as_last_token), versions.opened
     )
     rule = f"{asks.file}:{asks.agent.line}" if settled.kind == "key_changed" else ""
-    until = "next_turn" if minting.template.header.conversation else "end_of_run"
-    data = {"until": until, "full": True} if settled.kind == "full" else {}
+    until = _ROOM_AGAIN.get(settled.kind)
+    if until and not minting.template.header.conversation:
+        until = "end_of_run"
+    data = {"until": until, "full": True} if until else {}
     got = f"{settled.kind} {settled.detail}".strip()
     return Failure(reason, field, got, expected, rule=rule, data=data)
 
@@ -511,8 +515,8 @@ def _until(limit: Limit) -> str:
         return ""
     if limit.every is None:
         return "next_turn" if limit.per == "turn" else "end_of_run"
-    at = datetime.fromtimestamp(math.ceil(time.time() + limit.every * (1 + 1 / 60)), UTC)
-    return at.isoformat().replace("+00:00", "Z")
+    at = math.ceil(time.time() + limit.every * (1 + 1 / 60))
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def checked_call(tool: str, args: Args, tool_call_id: str, definition: str) -> Call | Deny:

@@ -181,7 +181,7 @@ def _requestable(service: Service, run: AsyncRun) -> dict[str, Any]:
     """How the agent of a run asks for a call that a person must release, and until when;
     nothing is begun by saying it.
     """
-    ends = datetime.fromtimestamp(int(run.header.ends), UTC).isoformat().replace("+00:00", "Z")
+    ends = f"{datetime.fromtimestamp(run.header.ends, UTC):%Y-%m-%dT%H:%M:%SZ}"
     asked = {
         "token_endpoint": service.url("/oauth2/token"),
         "grant_type": GRANT,

@@ -286,6 +286,7 @@ MintKind = Literal[
     "hold",
     "key_changed",
     "full",
+    "full_of_acts",
 ]
 OpenKind = Literal["ok", "exists", "gone", "too_many", "revoked"]
 Acting = Literal["any", "opener", "nobody", "alone", "replicated"]

@@ -44,7 +44,7 @@ class CallOutcome:
         tool, tool_call_id, run: empty where there is none.
         hold: the id of the hold that waits, or was refused, or expired.
         until: when the time to answer is over, or there is room in the limit again: a time,
-            `next_turn`, `end_of_run`; empty: not known.
+            `next_turn`, `end_of_run`, `end_of_conversation`; empty: not known.
         whom: who may answer.
     """
 

@@ -20,7 +20,7 @@ from agentgate.intents.phrases import overlaps
 from agentgate.language.stems import stems
 from agentgate.loading.yaml_nodes import Document, dotted
 from agentgate.values.paths import EACH, FIND, FINDABLE, NUMBERS
-from agentgate.values.value_class import Names, value_class
+from agentgate.values.value_class import value_class
 from agentgate.workflow.clauses.who import AgentRule
 from agentgate.workflow.left_open import causes
 from agentgate.workflow.model import ANY, Intent, Tool, Workflow, is_size
@@ -82,6 +82,7 @@ def _blocks(workflow: Workflow) -> Blocks:
         yield ("intents", intent.name), _intent(workflow, intent)
     yield from _overlaps(workflow)
     yield from _pins(workflow)
+    yield ("limits",), _limits(workflow)
     steered = _steered(workflow)
     for tool in workflow.tools.values():
         block = ("tools", tool.name)
@@ -172,7 +173,7 @@ def _overlaps(workflow: Workflow) -> Blocks:
         yield ("intents", name, "words", words[name].index(phrase)), iter([("", text)])
 
 
-def _pins(workflow: Workflow) -> Iterator[tuple[Names, Remarks]]:
+def _pins(workflow: Workflow) -> Blocks:
     """Every tool that is not pinned, in one remark at the first of them."""
     missing: dict[str, list[str]] = {}
     for tool in workflow.tools.values():
@@ -191,8 +192,21 @@ def _pins(workflow: Workflow) -> Iterator[tuple[Names, Remarks]]:
             f"not pinned: {what} (the gate fills in its own; a changed tool is not noticed "
             "without definition)"
         )
-        first = next(tool.name for tool in workflow.tools.values() if not tool.definition)
+        first = next(iter(missing.values()))[0]
         yield ("tools", first), iter([("", text)])
+
+
+def _limits(workflow: Workflow) -> Remarks:
+    """Of a workflow for conversations: a limit of all calls that none gets back."""
+    counted = {
+        (each.tool, each.per) for tool in workflow.tools.values() for each in tool.limits
+    }
+    if (ANY, "run") in counted and {"turn", "conversation"} & {per for _, per in counted}:
+        text = (
+            "`count: any, per: run` counts every call of a conversation, which ends there for "
+            "good: `per: turn` begins again when the user speaks"
+        )
+        yield "", text
 
 
 def _tool(tool: Tool) -> Remarks:

@@ -59,10 +59,8 @@ def in_words(needs: Iterable[Need], made_by: Iterable[str] = ()) -> Iterable[str
     """
     out = {author(name) for name in made_by}
     for need in needs:
-        by, not_ = (
-            {name for name in need.by if (author(name) in out) is made}
-            for made in (False, True)
-        )
+        not_ = {name for name in need.by if author(name) in out}
+        by = need.by - not_
         if need.needed == 0:
             yield f"nobody can approve this risk under {need.path}"
         elif not need.met:
