@@ -499,10 +499,10 @@ def _failure_of(settled: ops.MintReply, minting: Minting) -> Failure:
         (each for each in versions.each if each.agent.same_key_as_last_token), versions.opened
     )
     rule = f"{asks.file}:{asks.agent.line}" if settled.kind == "key_changed" else ""
-    until = _ROOM_AGAIN.get(settled.kind)
-    if until and not minting.template.header.conversation:
-        until = "end_of_run"
-    data = {"until": until, "full": True} if until else {}
+    room = _ROOM_AGAIN.get(settled.kind)
+    if room and not minting.template.header.conversation:
+        room = "end_of_run"
+    data = {"until": room, "full": True} if room else {}
     got = f"{settled.kind} {settled.detail}".strip()
     return Failure(reason, field, got, expected, rule=rule, data=data)
 
