@@ -394,28 +394,15 @@ def read_yaml(text: str, file: str) -> Document:
     if len(text) > MAX_BYTES or len(text.encode("utf-8", "replace")) > MAX_BYTES:
         document.report((), f"more than {MAX_BYTES} bytes", f"at most {MAX_BYTES} bytes")
         document.refuse()
-    if (
-        not text.isascii()
-        or "\t" in text
-        or "\r" in text
-        or not text.replace("\n", "").isprintable()
-    ):
+    if not (text.isascii() and text.replace("\n", "").isprintable()):
         _refuse_invisible(text, document)
     try:
         _Reader(text, document).read()
     except _StoppedError:
         document.refuse()
     except yaml.YAMLError as error:
-        mark = (
-            (error.problem_mark or error.context_mark)
-            if isinstance(error, yaml.MarkedYAMLError)
-            else None
-        )
-        got = (
-            (error.problem or "something else")
-            if isinstance(error, yaml.MarkedYAMLError)
-            else shown(str(error))
-        )
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        got = f"an error ({getattr(error, 'problem', None) or shown(str(error))})"
         document.add(
             problem_at(file, *(_from_one(mark) if mark else (1, 1)), "document", got, "YAML")
         )
