@@ -686,6 +686,7 @@ def test_what_is_approved_and_wider_has_an_exit_code_of_its_own(approved, tmp_pa
     commit("approved")
     assert "approved: every workflow file is in force (more is permitted than before)" in run("check", "--base", "main", code=3).stdout
     run("check", "--base", "HEAD")
+    assert "expected a branch, tag or commit" in run("check", "--base", "", code=1).stderr  # a variable of CI that is not set
 
 
 def test_the_first_check_of_a_new_repository_compares_with_nothing_and_says_what_is_next(tmp_path, home, monkeypatch):

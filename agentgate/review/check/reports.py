@@ -450,7 +450,7 @@ def _base(named: str | None) -> tuple[str, str]:
     """The revision to compare with, and its commit; in a repository without any commit, its
     empty tree.
     """
-    if named:
+    if named is not None:
         return named, commit_of(named)
     for usual in ("origin/main", "origin/HEAD", "HEAD"):
         with suppress(ConfigError):
