@@ -173,6 +173,24 @@ def test_what_a_call_that_waits_rests_on_is_there_until_it_was_decided(gate: Gat
     fill(talk(gate, ""), 20, "anew")
 
 
+def test_a_call_that_a_person_released_is_minted_in_a_run_that_was_filled_behind_it(gate: Gate) -> None:
+    run = talk(gate, "Please refund 120.00 EUR for order ORD-10023344", ttl=3600)
+    looked_up(run)
+    dear = REFUND | {"amount": "120.00"}
+    held = run.authorize("payments.refund", dear, tool_call_id="pay")
+    assert isinstance(held, StepUp)
+    fill(run, CALLS - 1)
+    gate.release(held.hold.id, tenant="acme", by=BOSS)
+    refused_for_room(run.authorize("orders.get", ORDER, tool_call_id="over"), "next_turn")
+    after = talk(gate, "And where is ORD-10023345?")  # what the call rests on is kept, so there is no more room than before
+    assert after.header.succession == 1
+    assert isinstance(performed(after, "payments.refund", dear, "pay"), RedeemedCall)
+    assert isinstance(performed(after, "payments.refund", dear, "pay"), Deny)
+    refused_for_room(after.authorize("orders.get", ORDER, tool_call_id="over"), "next_turn")
+    assert talk(gate, "And the weather?").header.succession == 2
+    fill(talk(gate, ""), 1, "anew")
+
+
 def test_a_threads_run_is_kept_for_as_long_as_it_lived_and_a_hosts_for_a_month(valkey_server: Server, folder: Path) -> None:
     with opened(folder, store=valkey_server.url, keys=folder / "keys") as gate:
         for name, kept in ((f"{THREAD}7", 100), ("chat-7", 30 * 24 * 3600)):

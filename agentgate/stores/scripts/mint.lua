@@ -123,7 +123,8 @@ if not known and run[1] .. '.-.' .. gen ~= ARGV[5] then
   return refuse('stale')
 end
 
-if not minted[4] and tonumber(run[12] or '0') >= CALLS then
+-- one that a person released has room: a run that follows keeps what such a call rests on, and is as full
+if not minted[4] and ARGV[12] == '' and tonumber(run[12] or '0') >= CALLS then
   local stored = {}
   for i, each in ipairs(records) do
     stored[i] = beside(each)
