@@ -6,8 +6,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from agentgate import Allow
 from agentgate.stores import open_store, ops
+from agentgate_conformance._book import Book
 from tests.servers import Server
 from tests.shop import ORDER, PROMPT, WORKFLOW, opened, run_of
 
@@ -51,4 +54,26 @@ def test_of_a_run_whose_turns_are_known_only_the_calls_are_sent(tmp_path: Path, 
         other = gate.resume_run(run.tenant, run.id)  # the gate reads it with what it knows
         assert [MORE in str(turn) for turn in other._view.state.stored] == [False, True]
         assert other._view.state.header == run._view.state.header
+    store.close()
+
+
+@pytest.mark.parametrize("called", [False, True])
+def test_who_knew_a_run_that_is_lost_knows_nothing_of_one_that_was_opened_anew_under_its_id(redis_server: Server, *, called: bool) -> None:
+    store = open_store(redis_server.url)
+    book = Book(store)
+    if called:
+        book.burn(book.minted(1)[1])
+        assert book.result(1) == "ok"
+    known = book.read()
+    for key in redis_server.command("KEYS", f"ag:{{{book.tenant}}}:*").split():
+        redis_server.command("DEL", key)
+    again = Book(store, book.tenant)
+    if called:  # as many changes as before, and one more
+        for call in (2, 3):
+            again.burn(again.minted(call)[1])
+    anew = again.read(known.revision)
+    whole = again.read()
+    assert (anew.header, anew.turns, anew.since) == (whole.header, whole.turns, False)
+    assert {call.digest for call in anew.calls} == {call.digest for call in whole.calls}
+    assert again.mint(again.request(4, revision=known.revision)).kind == "stale"
     store.close()

@@ -411,15 +411,18 @@ end
 -- those that changed after revision `known`, if it is of this lineage, else all. Header and turns are left out where they are of that revision:
 -- whatever changes them raises `rev`. `gen` and `alone` are what `lineage` returned.
 local function snapshot(run, gen, alone, known)
-  local names = {'rev', 'closed', 'turns', 'acts', 'form', 'audiences', 'stored', 'header', 'turn:1'}
+  local names = {'rev', 'closed', 'turns', 'acts', 'form', 'audiences', 'stored', 'opened', 'header', 'turn:1'}
   local values, flat = redis.call('HMGET', run, unpack(names)), {}
   local rev, told, read_in = string.match(known, '^(%d+)%.([%d-]+)%.(%x+)$')
   local turns = math.min(tonumber(values[3]) or 1, 1000)
+  if read_in == gen and tonumber(rev) < tonumber(values[8] or '0') then
+    read_in = nil -- of a run that had this id before
+  end
   if read_in == gen and rev == values[1] then
-    names[8], names[9] = nil, nil
+    names[9], names[10] = nil, nil
   elseif turns > 1 then
     for n = 2, turns do
-      names[n + 8] = 'turn:' .. digits(n)
+      names[n + 9] = 'turn:' .. digits(n)
     end
     values = redis.call('HMGET', run, unpack(names))
   end

@@ -3,7 +3,8 @@
 -- was one, `conversation` says for twelve times as long (a year): none begins anew of which the store has forgotten what was said and done in it.
 -- Returns also the run as it is then: the new one, or the one that has its id.
 -- `acts` says who mints acts in this run (see ops.open_run): anybody, where the store keeps what it acknowledged. `form` says whose its keys
--- are (see `beside`); with `kept` a gate that knows no such form finds its calls missing, and mints nothing.
+-- are (see `beside`); with `kept` a gate that knows no such form finds its calls missing, and mints nothing. `rev` begins with the time: who
+-- knew a run that had this id before knows no revision of this one.
 local call, now, hour, keep = redis.call, now_ms(), 3600000, tonumber(ARGV[7])
 local gen, alone = lineage()
 local function answer(kind)
@@ -40,7 +41,7 @@ local life = tonumber(ARGV[3]) + keep
 call('HINCRBY', KEYS[2], 'total', 1)
 call('HINCRBY', KEYS[2], digits(math.max(bucket_of(now, hour), tonumber(kept[2]))), 1)
 call('PEXPIRE', KEYS[2], digits(2 * hour))
-call('HSET', KEYS[1], 'header', ARGV[1], 'rev', '1', 'turns', '1', 'turn:1', ARGV[2], 'opened', digits(now),
+call('HSET', KEYS[1], 'header', ARGV[1], 'rev', digits(now), 'turns', '1', 'turn:1', ARGV[2], 'opened', digits(now),
   'ends', digits(now + life), 'form', '2', 'kept', '0', 'acts', keeps and 'kept' or ARGV[6] == 'any' and gen or ARGV[6])
 call('PEXPIRE', KEYS[1], digits(life))
 if keep > 0 then

@@ -71,7 +71,10 @@ class Book:
         self.store, self.tenant, self.run = store, tenant or f"t-{secrets.token_hex(6)}", run
         self.burned: dict[str, str] = {}  # call digest -> the token that was burned last
         op = ops.open_run(self.tenant, run, b'{"id":"run_1"}', "Please refund ORD-10023344", 600_000, whose="lee", most=1000)
-        assert self.ask(op).kind == "ok"
+        opened = self.ask(op)
+        assert opened.kind == "ok"
+        assert opened.run is not None
+        self.began = int(opened.run.revision.partition(".")[0])
 
     def ask(self, op: Op[T]) -> T:
         return ask(self.store, op)

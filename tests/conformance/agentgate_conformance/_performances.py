@@ -159,9 +159,10 @@ def left(book: Book) -> dict[str, Any]:
     known = book.ask(recovery.read_history(book.tenant))
     calls = {(c.digest, c.head, c.status, c.facts, c.outcome, c.redeemed_at is not None) for c in record.calls}
     used = book.ask(ops.read_limits(book.tenant, book.run, (COUNT, SUM, OWN)))
+    own, revisions, _ = record.revision.split(".")
     return {
         "calls": calls,
-        "revision": record.revision[:-40],
+        "revision": (int(own) - book.began, revisions),
         "counts": sorted(known.ends.values()),
         "lost": sorted(known.lost),
         "used": used,
