@@ -335,6 +335,13 @@ def test_what_a_script_touches_is_declared_or_it_is_one_of_those_that_the_decisi
     assert set(re.findall(r"^\| `(\w+)` \|", decided, re.MULTILINE)) == _scripts.BUILDING
 
 
+def test_no_answer_of_a_script_passes_for_keys_that_it_lacks(opened: Store, lasting: Shards) -> None:
+    """A model may name its calls as it likes."""
+    book = Book(opened, fresh(lasting))
+    book.ask(book.opening("held", call="undeclared"))
+    assert book.ask(ops.waiting_call(book.tenant, book.run, "a" * 64)) == "undeclared"
+
+
 @pytest.mark.deadline
 def test_under_load_while_a_slot_moves_key_by_key_nothing_is_taken_twice(lasting: Shards) -> None:
     tenant = fresh(lasting)

@@ -130,8 +130,8 @@ def _run_script(endpoint: Endpoint, op: Op[Any], *, asking: bool = False) -> Dia
         answer = yield request
         if type(answer) is ServerError and answer.startswith("NOSCRIPT"):
             yield from run_command(endpoint, pack("SCRIPT", "LOAD", code.text))
-        elif code.asks and type(answer) is list and answer[1:2] == [b"undeclared"]:
-            declared += tuple(answer[2])
+        elif code.asks and type(answer) is list and answer[:1] == [b"undeclared"]:
+            declared += tuple(answer[1])
         else:
             break
     if sharded and type(answer) is ServerError and (redirection := _redirection(answer)):

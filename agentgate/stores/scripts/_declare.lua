@@ -26,7 +26,7 @@ do
   declaring = function(script)
     local done, answer = pcall(script)
     if not done and type(answer) == 'table' and answer.undeclared then
-      return {KEYS[1], 'undeclared', answer.undeclared}
+      return {'undeclared', answer.undeclared} -- not as an answer begins, which may hold any word
     elseif not done then
       error(answer, 0)
     end
