@@ -14,7 +14,7 @@ import pytest
 from agentgate import Agent, Allow, Deny, Gate, Reason, User
 from agentgate.decision.answer import StepUp
 from agentgate.gate.state import header_bytes
-from agentgate.stores import ops
+from agentgate.stores import Op, ops
 from agentgate.values.refusal import RunRefused
 from tests.servers import Server, valkey_binary
 from tests.shop import BOSS, LEE, ORDER, PROMPT, REFUND, WORKFLOW, looked_up, opened, reasons, refusals, run_of
@@ -263,6 +263,31 @@ def test_a_run_that_changed_since_it_was_read_is_not_followed(gates: Opened) -> 
     op = ops.succeed_run("acme", known.header.id, header_bytes(known.header), ("x",), **asked)
     assert op.parse(gate._store.call(op, time.monotonic() + 5)) == "stale"
     assert talk(gate, "").state.turns == (PROMPT, "And the weather?")
+
+
+def test_what_follows_a_run_is_refused_once_it_was_closed_and_keeps_its_name_from_beginning_anew(gates: Opened) -> None:
+    store = gates()._store
+
+    def ask(op: Op[Any]) -> Any:
+        return op.parse(store.call(op, time.monotonic() + 5))
+
+    def follow(run: str, life_ms: int) -> Any:
+        revision = ask(ops.read_run("acme", run)).revision
+        more: Any = {"revision": revision, "life_ms": life_ms, "takes_back": False, "who": ops.Subjects("bot", "lee", "", "shop.refund@1")}
+        return ask(ops.succeed_run("acme", run, b"{}", ("x",), **more))
+
+    def open_of_host(run: str) -> Any:  # its name is kept for 122 ms
+        return ask(ops.open_run("acme", run, b"{}", "x", 2000, whose="lee", most=99, keep_ms=10)).kind
+
+    assert open_of_host("short") == "ok"
+    assert follow("short", 1000) == "ok"
+    until = time.monotonic() + 30
+    while ask(ops.read_run("acme", "short")) is not None and time.monotonic() < until:
+        time.sleep(0.05)
+    assert open_of_host("short") == "gone"
+    assert ask(ops.open_run("acme", "closed", b"{}", "x", 60_000, whose="lee", most=99, keep_ms=60_000)).kind == "ok"
+    assert ask(ops.close_run("acme", "closed")) == "ok"
+    assert follow("closed", 60_000) == "closed"  # who asks knows it as it is now
 
 
 def test_denials_are_counted_on(gates: Opened) -> None:
