@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from agentgate.identity import connection
 from agentgate.service import line, process
 from agentgate.service.line import HEALTH, LOOK, RESERVED, ROOM, SECONDS, SMALL, Connections, OpenConnection
 from tests.served import in_thread
@@ -300,3 +302,10 @@ def test_who_takes_no_answer_is_disconnected(monkeypatch: pytest.MonkeyPatch, co
         while places._peers:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+def test_whether_a_peer_is_a_proxy_is_not_read_anew_for_each_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    proxies = ("10.20.0.0/16", "unix:33")
+    assert connection.inside("10.20.3.4", connection.networks(proxies))
+    monkeypatch.setattr(ipaddress, "ip_network", None)  # a flood from many addresses asks of each
+    assert not connection.inside("203.0.113.9", connection.networks(proxies))

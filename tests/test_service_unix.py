@@ -114,7 +114,7 @@ async def test_a_connection_with_an_address_has_no_user(tmp_path: Path) -> None:
 
 
 def test_only_the_kernel_says_who_is_on_a_unix_socket() -> None:
-    proxies = networks(["unix:33", "10.0.0.0/8"])
+    proxies = networks(("unix:33", "10.0.0.0/8"))
     for peer, forwarded, expected in (
         ("unix:33", "192.0.2.1", "192.0.2.1"),
         ("unix:33", "192.0.2.1, 10.0.0.1", "192.0.2.1"),

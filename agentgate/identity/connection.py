@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import field
 from functools import lru_cache
 
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import Names, value_class
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Peers = Network | str  # of a text: the one peer ``unix:UID``
@@ -39,7 +39,8 @@ class Connection:
     certificate: str = field(default="", repr=False)
 
 
-def networks(texts: Iterable[str]) -> tuple[Peers, ...]:
+@lru_cache(maxsize=64)  # asked for each peer, of which a flood has many
+def networks(texts: Names) -> tuple[Peers, ...]:
     """Addresses, CIDR blocks, and ``unix:UID``. Raises ValueError for anything else."""
     return tuple(
         text if _UNIX.fullmatch(text) else ipaddress.ip_network(text) for text in texts
