@@ -1,9 +1,9 @@
 """Tests in several processes, each forked when all tests have been read.
 
 Reading them takes a processor ten seconds. Workers that each read again (as pytest-xdist's do) cost that much each, so there could be few
-of them, and processors were idle while tests waited for servers. Files are handed out in their order, to whoever has none: whole, but
-for those whose tests wait for a time to pass. Tests that are marked `deadline` come when all others have ended: few at a time, each with
-the bounds that it has alone.
+of them, and processors were idle while tests waited for servers. Files are handed out in their order, to whoever has none. Every second
+process begins with those that mostly wait for a time to pass, so that the others have the processors meanwhile. Tests that are marked
+`deadline` come when all others have ended: few at a time, each with the bounds that it has alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,19 @@ from tests import preloaded
 FORK = multiprocessing.get_context("fork")
 AT_A_TIME = 3  # so many tests of deadlines, which mostly wait: all of them together leave a processor idle
 TOGETHER = 3  # so many of a file one after the other
-WAITING = {"conversation": 15, "hold_outlives": 15, "service_health": 4}  # as above, of files whose tests wait for a time to pass
+WHOLE = 10**6
+# Files whose tests mostly wait for a time to pass, longest first; and so many of each one after the other.
+WAITING = {
+    "conversation": 15,
+    "hold_outlives": 15,
+    "service_health": 4,
+    "service_unproven": WHOLE,
+    "service_workers": WHOLE,
+    "service_shared_address": WHOLE,
+    "stores_faults": WHOLE,
+    "lying_servers": WHOLE,
+    "faults": WHOLE,
+}
 File = list[pytest.Item]
 
 
@@ -49,37 +61,39 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     numbered = [list(file) for _, file in groupby(session.items, lambda item: item.nodeid.partition("::")[0])]
     if any(item.get_closest_marker("server") for item in session.items):
         preloaded.parent()  # one for all
-    alone, others = list[File](), list[File]()
+    alone, waiting, computing = list[File](), list[File](), list[File]()
     for file in numbered:
         late = [item for item in file if item.get_closest_marker("deadline")]
         rest = [item for item in file if not item.get_closest_marker("deadline")]
         name = file[0].path.stem.removeprefix("test_")
         alone += _parts(late, TOGETHER)
-        others += _parts(rest, WAITING.get(name, len(rest)))
-    _Lanes(session, others).run(jobs)
-    _Lanes(session, alone).run(min(jobs, AT_A_TIME))
+        (waiting if name in WAITING else computing).extend(_parts(rest, WAITING.get(name, WHOLE)))
+    _Lanes(session, computing, waiting).run(jobs)
+    _Lanes(session, alone, []).run(min(jobs, AT_A_TIME))
     return True
 
 
 def _parts(file: File, size: int) -> list[File]:
-    return [file[at : at + size] for at in range(0, len(file), max(size, 1))]
+    return [file[at : at + size] for at in range(0, len(file), size)]
 
 
 class _Lanes:
-    """Processes that take file after file, as their parent sees them."""
+    """Processes that take file after file, as their parent sees them: every second one of the second list, while there are any."""
 
-    def __init__(self, session: pytest.Session, files: list[File]) -> None:
-        self._session, self._hook, self._files = session, session.config.hook, files
-        self._waiting = list(range(len(files)))
+    def __init__(self, session: pytest.Session, first: list[File], second: list[File]) -> None:
+        self._session, self._hook, self._files = session, session.config.hook, first + second
+        numbers = list(range(len(self._files)))
+        self._left = numbers[: len(first)], numbers[len(first) :]  # of each list
         self._lines = dict[Connection, ForkProcess]()
+        self._list = dict[Connection, int]()  # that a process takes from
         self._at = dict[Connection, pytest.Item]()
         self._given = dict[Connection, int]()  # a file that was not begun
         self._begun = 0
 
     def run(self, count: int) -> None:
         """All tests of all files."""
-        for _ in range(min(count, len(self._waiting))):
-            self._start()
+        for place in range(min(count, len(self._files))):
+            self._start(place % 2)
         while self._lines:
             for line in wait(self._lines):
                 assert isinstance(line, Connection)
@@ -89,7 +103,8 @@ class _Lanes:
                     said = ("ended", None)
                 self._hear(line, *said)
                 if self._session.shouldfail or self._session.shouldstop:
-                    self._waiting.clear()
+                    for left in self._left:
+                        left.clear()
                     for each in self._lines:
                         with suppress(OSError):
                             each.send(None)
@@ -101,22 +116,29 @@ class _Lanes:
         if self._session.shouldfail:
             raise self._session.Failed(self._session.shouldfail)
 
-    def _start(self) -> None:
+    def _take(self, which: int) -> int | None:
+        """The next file of a list; if it has none, of the other one."""
+        left = self._left[which] or self._left[1 - which]
+        return left.pop(0) if left else None
+
+    def _start(self, which: int) -> None:
         line, theirs = FORK.Pipe()
         process = FORK.Process(target=_work, args=(self._session, self._files, theirs))
         process.start()
         theirs.close()
-        self._lines[line] = process
-        self._given[line] = self._waiting.pop(0)  # each has one before any has two
-        line.send(self._given[line])
+        self._lines[line], self._list[line] = process, which
+        self._give(line)  # each has one before any has two
+
+    def _give(self, line: Connection) -> None:
+        given = self._take(self._list[line])
+        if given is not None:
+            self._given[line] = given
+        with suppress(OSError):
+            line.send(given)
 
     def _hear(self, line: Connection, what: str, said: Any) -> None:
         if what == "next":
-            given = self._waiting.pop(0) if self._waiting else None
-            if given is not None:
-                self._given[line] = given
-            with suppress(OSError):
-                line.send(given)
+            self._give(line)
         elif what == "begin":
             file, number = said
             self._at[line], self._begun = self._files[file][number], self._begun + 1
@@ -132,16 +154,16 @@ class _Lanes:
 
     def _end(self, line: Connection) -> None:
         """A process has said that it ends, or it fails the test that it was at, and another takes its place."""
-        process = self._lines.pop(line)
+        process, which = self._lines.pop(line), self._list.pop(line)
         process.join()
         if line in self._at and not self._session.shouldfail:
             item, text = self._at.pop(line), f"the process of this test ended with {process.exitcode}"
             report = pytest.TestReport(item.nodeid, item.location, {}, "failed", text, "call", [], 0.0, 0.0, 0.0)
             self._hook.pytest_runtest_logreport(report=report)
             if line in self._given:
-                self._waiting.insert(0, self._given.pop(line))
-            if self._waiting:
-                self._start()
+                self._left[which].insert(0, self._given.pop(line))
+            if any(self._left):
+                self._start(which)
 
 
 class _Teller:
