@@ -11,10 +11,11 @@ import pytest
 
 from agentgate import Allow, Deny, Gate, RedeemedCall, User
 from agentgate.decision.answer import StepUp
-from agentgate.stores import ops
+from agentgate.stores import open_store, ops
 from agentgate.values.canonical import parse
 from agentgate.values.refusal import Code, Reason, RunRefused
 from agentgate.values.request import THREAD
+from agentgate_conformance._book import WHO, Book
 from tests.servers import Server
 from tests.shop import BOSS, ORDER, PROMPT, REFUND, looked_up, opened, run_of
 
@@ -200,6 +201,22 @@ def test_a_threads_run_is_kept_for_as_long_as_it_lived_and_a_hosts_for_a_month(v
                 left = int(valkey_server.command("PTTL", f"ag:{{acme}}:{key}:{run.id}").strip().lstrip(":")) / 1000
                 assert most - 60 < left <= most
     valkey_server.command("FLUSHALL")
+
+
+def test_what_is_known_of_the_calls_lives_as_long_as_the_run_that_follows(valkey_server: Server) -> None:
+    store = open_store(valkey_server.url)
+    book = Book(store)  # a run of ten minutes
+    book.burn(book.minted(1)[1])
+    more: Any = {"revision": book.read().revision, "life_ms": 7_200_000, "takes_back": False, "who": WHO}
+    assert book.ask(ops.succeed_run(book.tenant, book.run, b"{}", ("x",), **more)) == "ok"
+    left = {
+        key.split(":")[2]: int(valkey_server.command("PTTL", key).strip().lstrip(":"))
+        for key in valkey_server.command("KEYS", f"ag:{{{book.tenant}}}:*").split()
+        if book.run in key
+    }
+    assert {"run", "clock", "mints", "burns"} <= left.keys()
+    assert min(left.values()) > 7_000_000
+    store.close()
 
 
 def test_the_count_is_the_conversations_own(gate: Gate) -> None:
