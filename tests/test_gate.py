@@ -87,8 +87,9 @@ def test_a_part_of_a_run_is_no_run(gate: Gate) -> None:
         (lambda body: body.replace(b'"id":"run_', b'"id":"run_x'), "another run"),
         (lambda body: body.replace(b'"digest"', b'"digests"'), "KeyError"),
         (lambda body: body.replace(b'"lee"', b'""'), "IdentityRefused"),
+        (lambda _: b"", "unreadable"),
     ],
-    ids=["of another form", "of another tenant", "of another run", "without its digest", "of a user without an id"],
+    ids=["of another form", "of another tenant", "of another run", "without its digest", "of a user without an id", "that is left out"],
 )
 def test_a_header_is_refused(gate: Gate, change: Any, why: str) -> None:
     run = run_of(gate)

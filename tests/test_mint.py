@@ -126,6 +126,11 @@ def test_a_run_key_that_the_claims_do_not_name_is_refused():
         draft_token(sample(), RING.run_key("acme-eu", "run_2"))
 
 
+def test_claims_of_two_senders_are_refused():
+    with pytest.raises(KeyRefused, match="one of them"):
+        draft_token(sample(cnf_x5t="t" * 43), RUN_KEY)
+
+
 def test_headers_of_a_bound_token_carry_its_proof_and_of_an_unbound_one_say_bearer():
     bound = minted()
     headers = bound.headers("POST", URL, NOW)
