@@ -23,11 +23,11 @@ BROWSERS = {"tests.browser"}
 # Files that wait or compute for long: first, so that no process is left with one when the others have ended.
 LONG_FILES = (
     "conversation service_unproven cluster hold_outlives service_audit service_health service_audit_browser demo lying_servers "
-    "mutation attacks_doubt proposal audit_seals evaluate faults layers sentinel langchain_hold stores_faults approvals_demo "
-    "versions chat_backend passkeys pages_browser mcp_arguments terminal redeemer cli_new examples cli_review mcp package stores "
-    "service_shared_address diff form linear attacks_turns stores_embedded backup computed log pages clauses service_process "
-    "cli_root service_workers history attacks draft turn audit_export service_wire ownership notify diff_oracle probe reference "
-    "openapi unseen"
+    "declared_keys full_runs attacks_succession yeses service_index mutation attacks_doubt proposal audit_seals evaluate faults "
+    "layers sentinel langchain_hold stores_faults approvals_demo versions chat_backend passkeys pages_browser mcp_arguments "
+    "terminal redeemer cli_new examples cli_review mcp package stores service_shared_address diff form linear attacks_turns "
+    "stores_embedded backup computed log pages clauses service_process cli_root service_workers history attacks draft turn "
+    "audit_export service_wire ownership notify diff_oracle probe reference openapi unseen"
 ).split()
 SERVERS = {
     f"tests.{name}" for name in "authority bao langchain_shop mcpshop preloaded served servers toolshop upstream".split()
@@ -91,8 +91,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """What was read stays."""
+    """What was read stays; and a test makes much that it soon drops."""
     gc.freeze()
+    gc.set_threshold(10_000)
     gc.enable()
 
 

@@ -14,6 +14,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from agentgate import Agent, Deny, RunRefused, User
 from agentgate.integrations.langchain import AgentGateMiddleware, call_outcomes, user_says
+from agentgate.stores import ops
 from agentgate.values.refusal import Reason
 from agentgate.values.request import THREAD
 from tests import langchain_shop
@@ -77,9 +78,13 @@ class Chat:
 
     def fill(self, left: int = 0) -> None:
         """The user says much, until the run has room for so many turns more."""
+        state, store = self.run.state, self.shop.gate._store
+        for more in range(MOST - left - 1 - len(state.turns)):  # as the gate stores them
+            thanks = ops.add_turn("acme", state.header.id, "Thanks.", harmless_after=len(state.stored) + more)
+            assert thanks.parse(store.call(thanks, time.monotonic() + 5)) == "ok"
         run = self.run
-        while len(run.state.turns) < MOST - left:
-            run.add_turn("Thanks.")
+        run.add_turn("Thanks.")
+        assert len(run.state.turns) == MOST - left
 
 
 @pytest.fixture

@@ -299,6 +299,9 @@ def tenant_of_slot(shards: Shards, place: int) -> str:
     return next(name for name in (f"t{number}" for number in _fresh) if first <= key_slot(name.encode()) < last)
 
 
+OTHERS = pytest.mark.thorough("each fault, and each kind of store, is tried with the other")
+
+
 def failed(shards: Shards, old: Server) -> None:
     old.kill()
 
@@ -308,8 +311,13 @@ def paused(shards: Shards, old: Server) -> None:
 
 
 @pytest.mark.deadline
-@pytest.mark.parametrize("kind", ["sync", "async"])
-@pytest.mark.parametrize("fault", [failed, paused])
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        *((failed, "sync"), (paused, "async")),
+        *(pytest.param(*each, marks=OTHERS) for each in ((failed, "async"), (paused, "sync"))),
+    ],
+)
 def test_a_shards_primary_is_lost_under_load_and_its_replica_goes_on(
     shards: Shards, fault: Callable[[Shards, Server], None], kind: str
 ) -> None:

@@ -24,7 +24,9 @@ FOUND = {"total": "150.00", "currency": "EUR", "customer": "cus_1"}
 Opened = Callable[..., Gate]
 
 
-@pytest.fixture(params=["memory", "valkey"])
+@pytest.fixture(
+    params=[pytest.param("memory", marks=pytest.mark.thorough("the same scripts, and five times as long for each call")), "valkey"]
+)
 def gate(request: pytest.FixtureRequest, folder: Path) -> Iterator[Gate]:
     server: Any = None if request.param == "memory" else request.getfixturevalue("valkey_server")
     if server is not None:
