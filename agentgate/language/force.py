@@ -101,8 +101,8 @@ def _turns(
         inverted = _FORMS.inverted.match(low, own, stop)
         return inverted is not None and not _looked_up(low[inverted.end() - 1 : stop], "")
     if start <= asked:
-        delays = _FORMS.delays.match(low, own, stop)
-        return piece.kind in {*_BIDS, "statement"} and delays is not None
+        bids = piece.kind in {*_BIDS, "statement"}
+        return bids and _FORMS.delays.match(low, own, stop) is not None
     adds = piece.head < 0 or piece.kind not in {*_BIDS, "look"}
     again = adds and _FORMS.again.match(low, start, stop)
     mood = _FORMS.mood.match(low, start, stop)

@@ -107,11 +107,11 @@ def pieces(low: str, start: int, end: int) -> Iterator[Piece]:
         before, piece = read[at - 1 : at + 1]
         between = low[before.end : piece.start].strip()
         words = low[before.begins : before.end]
-        tells = _FORMS.dictated.match(words) or (
-            before.kind in {"statement", "open"} and _FORMS.person.match(words)
-        )
-        # "tell Ann to open it and pay", "I always open it and pay"
-        told = between == "and" and bool(told or tells)
+        if between == "and":  # "tell Ann to open it and pay", "I always open it and pay"
+            states = before.kind in {"statement", "open"} and _FORMS.person.match(words)
+            told = bool(told or states or _FORMS.dictated.match(words))
+        else:
+            told = False
         # what follows is a text, or part of a list that somebody describes
         introduces = between == ":" and not leads(words)
         if introduces or between == ",":

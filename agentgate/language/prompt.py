@@ -132,7 +132,8 @@ class Prompt:
             key=attrgetter("start"),
         ):
             kind, key, _, start, currency = entity
-            if kind not in _QUOTABLE and any(name.start <= start < name.end for name in quoted):
+            within = quoted and any(name.start <= start < name.end for name in quoted)
+            if within and kind not in _QUOTABLE:
                 continue
             voice = turn.clause_at(start).voice
             if voice == "denied":
@@ -155,16 +156,17 @@ class Prompt:
                 no.setdefault(key, set()).add(currency)
             else:
                 mentions.pop((kind, key), None)
-        amounts = {
-            (key, currency)
-            for key, currency in amounts
-            if key not in no or (currency and no[key].isdisjoint({"", currency}))
-        }
-        left = {key for key, _ in amounts}
-        for number, written in product(no, _NUMBERS):
-            named.get(written, {}).pop(number, None)
-            if number not in left:
-                mentions.pop((written, number), None)
+        if no:
+            amounts = {
+                (key, currency)
+                for key, currency in amounts
+                if key not in no or (currency and no[key].isdisjoint({"", currency}))
+            }
+            left = {key for key, _ in amounts}
+            for number, written in product(no, _NUMBERS):
+                named.get(written, {}).pop(number, None)
+                if number not in left:
+                    mentions.pop((written, number), None)
         return Prompt((*self.turns, turn), named, frozenset(amounts), mentions)
 
     def doubted(

@@ -156,7 +156,7 @@ def _found(
         return [Extent(0, len(text), "unsure")]
     low = small(text)
     found = [*_lines(text, low, pasting=pasting, reader=reader)]
-    if pasting:
+    if pasting and ":" in text:
         lines = _covered(found, len(text))
         found += [said for said in _speakers(text) if not all(lines[said.start : said.end])]
     if forwarded := _FORWARDED.search(low):
