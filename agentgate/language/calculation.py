@@ -131,7 +131,7 @@ def heard(
         whole: its entities.
     """
     names = [  # "difference.txt" names a file
-        (each.start, each.start + len(each.words))
+        (each.start, each.end)
         for each in whole
         if each.type in _NAMES and _FORMS.letter.search(each.words)
     ]

@@ -106,6 +106,11 @@ class Entity(NamedTuple):
     start: int
     currency: str = ""
 
+    @property
+    def end(self) -> int:
+        """Where they end."""
+        return self.start + len(self.words)
+
 
 NO_DAY = date(2000, 1, 1)  # for readers of what depends on no day
 
@@ -123,7 +128,7 @@ def entities(text: str, today: date) -> Iterator[Entity]:
     for entity in _entities(text, today):
         yield entity
         between = text[end : entity.start]
-        end = entity.start + len(entity.words)
+        end = entity.end
         if entity.type == "date":
             if times and _FORMS.on.fullmatch(between):
                 for time in times:
@@ -297,7 +302,7 @@ def embedded(text: str, today: date) -> Iterator[Entity]:
 def glued(text: str, whole: Iterable[Entity]) -> Iterator[Entity]:
     """The results of `embedded` beside the whole entities of a text."""
     low = small(text)
-    covered = [(e.start, e.start + len(e.words)) for e in whole if e.type in FINDABLE]
+    covered = [(e.start, e.end) for e in whole if e.type in FINDABLE]
     at = position = 0
     while hint := _HINT.search(low, position):
         word = low.rfind(" ", position, hint.start())
@@ -394,5 +399,5 @@ class SearchedText:
         for entity in self._whole:
             if entity.type == kind:
                 yield self._text[end : entity.start] + "\n" * len(entity.words)
-                end = entity.start + len(entity.words)
+                end = entity.end
         yield self._text[end:]

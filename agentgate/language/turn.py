@@ -173,19 +173,16 @@ class Turn:
         """The pieces of a clause, if it is said."""
         if clause.voice != "said":
             return ()
-        found = pieces(self.low, clause.start, clause.end)
-        return tuple([self._understood(piece) for piece in found])
-
-    def _understood(self, piece: Piece) -> Piece:
-        """The piece; a statement where it is in part of another language, which may deny or
-        report it.
-        """
-        if piece.kind not in {"request", "shaping", "open"}:
-            return piece
-        foreign = _FORMS.abroad.search(
-            self.low, piece.start, piece.end
-        ) or _FORMS.unread.search(self.bare, piece.start, piece.end)
-        return piece._replace(kind="statement") if foreign else piece
+        read = list[Piece]()
+        for piece in pieces(self.low, clause.start, clause.end):
+            place = piece.start, piece.end
+            # another language, even in part, may deny or report it
+            foreign = piece.kind in {"request", "shaping", "open"} and (
+                _FORMS.abroad.search(self.low, *place)
+                or _FORMS.unread.search(self.bare, *place)
+            )
+            read.append(piece._replace(kind="statement") if foreign else piece)
+        return tuple(read)
 
     @property
     def pieces(self) -> Iterator[Piece]:

@@ -145,19 +145,18 @@ def said(prompt: Prompt, text: str) -> Said | None:
     ):
         return None
     needle = _joined([word.core for word in wanted])
-    for number in range(len(prompt.turns) - 1, -1, -1):
-        turn = _read(prompt.turns[number])
-        if needle in turn.denied:
+    for number, turn in reversed([*enumerate(prompt.turns)]):
+        heard = _read(turn)
+        if needle in heard.denied:
             return None
         place = -1
         for _ in range(_TRIES):
-            place = turn.said.find(needle, place + 1)
+            place = heard.said.find(needle, place + 1)
             if place < 0:
                 break
-            first = turn.said.count(_NEXT, 0, place)
-            found = turn.words[first : first + len(wanted)]
-            doubted = prompt.turns[number].doubted
-            if not prompt.in_doubt and any(doubted(word.start) for word in found):
+            first = heard.said.count(_NEXT, 0, place)
+            found = heard.words[first : first + len(wanted)]
+            if not prompt.in_doubt and any(turn.doubted(word.start) for word in found):
                 continue
             kept = (
                 _kept(one, word, final=word is found[-1])
