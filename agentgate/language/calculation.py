@@ -121,7 +121,9 @@ def _of_turn(turn: Turn) -> HeardTurn:
 
 
 def heard(
-    text: str, spans: Sequence[tuple[str, int, int]], whole: Sequence[Entity]
+    text: str,
+    spans: Sequence[tuple[str, int, int]],
+    whole: Sequence[Entity],
 ) -> HeardTurn:
     """What one turn names and denies.
 
@@ -168,7 +170,11 @@ def _named(
     return found
 
 
-def _number(kind: str, n: int, words: str) -> int | None:
+def _number(
+    kind: str,
+    n: int,
+    words: str,
+) -> int | None:
     """The number of a calculation: 1 for a sum or difference beside the user's own number; that
     of "three times"; else that of the file.
     """
@@ -178,7 +184,9 @@ def _number(kind: str, n: int, words: str) -> int | None:
     if not times:
         return n
     counted = numeral_value(count)
-    return counted if counted is not None and 2 <= counted <= _MOST else None
+    if counted is not None and 2 <= counted <= _MOST:
+        return counted
+    return None
 
 
 def _spoken(
@@ -272,7 +280,12 @@ def _steps(said: Spoken, number: Number) -> Iterator[_Step]:
         yield _Step(x - part, number, f"{x:f} - {p:f}%", "a percentage less")
 
 
-def _with_another(said: Spoken, step: _Step, table: list[Number], wanted: Decimal) -> str:
+def _with_another(
+    said: Spoken,
+    step: _Step,
+    table: list[Number],
+    wanted: Decimal,
+) -> str:
     """The sum or difference of a step and another number; after a share, or words with the
     user's number, one must be the user's own.
     """

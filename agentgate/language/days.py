@@ -154,7 +154,11 @@ def _ahead(today: date, days: int) -> str | None:
         return None
 
 
-def _day(year: int, month: int, of_month: int) -> str | None:
+def _day(
+    year: int,
+    month: int,
+    of_month: int,
+) -> str | None:
     try:
         return date(year, month, of_month).isoformat()
     except ValueError:
@@ -171,7 +175,9 @@ def _in_numbers(text: str) -> str | None:
     days = {_day(third, second, first), _day(third, first, second) if "/" in text else None} - {
         None
     }
-    return days.pop() if len(days) == 1 else None
+    if len(days) == 1:
+        return days.pop()
+    return None
 
 
 def _month(ahead: int, today: date) -> tuple[int, int]:
@@ -180,7 +186,11 @@ def _month(ahead: int, today: date) -> tuple[int, int]:
     return today.year + years, month + 1
 
 
-def _last(words: list[str], years: list[int], today: date) -> str | None:
+def _last(
+    words: list[str],
+    years: list[int],
+    today: date,
+) -> str | None:
     """The last day: of "the month", of "next year", of "may" (the first one that is not before
     today).
     """
@@ -209,13 +219,17 @@ def _weekday(words: list[str], today: date) -> str | None:
     ahead = (index - today.weekday()) % 7
     in_next_week = index < today.weekday()
     if how == "last":
-        return None if in_next_week else _ahead(today, ahead - 7)
+        if in_next_week:
+            return None
+        return _ahead(today, ahead - 7)
     if how == "next" and not ahead:
         return _ahead(today, 7)
     known = ahead > 0
     if how in {"this", "next"}:
         known = in_next_week == (how == "next")
-    return _ahead(today, ahead) if known else None
+    if known:
+        return _ahead(today, ahead)
+    return None
 
 
 def read_clock(text: str) -> str | None:
@@ -237,4 +251,6 @@ def read_clock(text: str) -> str | None:
         hour = next((each for each in hours if each in _PARTS[part]), -1)
     elif not minutes:  # "two o'clock"
         return None
-    return f"{hour:02}:{minutes or '00'}" if hour >= 0 else None
+    if hour >= 0:
+        return f"{hour:02}:{minutes or '00'}"
+    return None

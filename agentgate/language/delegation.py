@@ -99,12 +99,20 @@ def handed_over(turn: Turn) -> Delegation | str | None:
     return made or refused
 
 
-def _spaced(text: str, start: int, end: int) -> str:
+def _spaced(
+    text: str,
+    start: int,
+    end: int,
+) -> str:
     return " ".join(text[start:end].split())
 
 
 def _delegates(
-    words: str, joined: str, before: _Before, *, denied: bool = False
+    words: str,
+    joined: str,
+    before: _Before,
+    *,
+    denied: bool = False,
 ) -> tuple[str, str] | None:
     """The part of a request that delegates, and why its source is doubtful; of a denied clause,
     wherever the request is in it.
@@ -144,7 +152,9 @@ def _one_source(words: str, near: str) -> str:
     """Why what names a source may name several: by its words, or the files near it."""
     files = {*_FORMS.file.findall(near)}
     many = len(files) > 1 or _FORMS.many.search(words)
-    return MANY_SOURCES if many else ""
+    if many:
+        return MANY_SOURCES
+    return ""
 
 
 def _introduced(before: _Before) -> str | None:

@@ -114,7 +114,11 @@ def _stop_of(
 
 
 def _end_of_denial(
-    turn: str, text: str, at: int, end: int, stop: re.Pattern[str] | None
+    turn: str,
+    text: str,
+    at: int,
+    end: int,
+    stop: re.Pattern[str] | None,
 ) -> re.Match[str] | None:
     """Where what is denied from a place on ends in its clause: after a statement, or before
     what is to be done instead.

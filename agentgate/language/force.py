@@ -31,7 +31,11 @@ def is_conditional(low: str) -> bool:
     return bool(_FORMS.conditional.match(low))
 
 
-def is_postponed(low: str, read: Sequence[Piece], at: int) -> bool:
+def is_postponed(
+    low: str,
+    read: Sequence[Piece],
+    at: int,
+) -> bool:
     """Whether a piece is for another time, or one in front of it: "next week, refund it", "pay
     the bill tomorrow".
     """
@@ -43,7 +47,10 @@ def is_postponed(low: str, read: Sequence[Piece], at: int) -> bool:
 
 
 def in_doubt(
-    low: str, own: str, clauses: Sequence[tuple[str, int, int]], read: Sequence[Piece]
+    low: str,
+    own: str,
+    clauses: Sequence[tuple[str, int, int]],
+    read: Sequence[Piece],
 ) -> bool:
     """Whether the force of a sentence is in doubt.
 

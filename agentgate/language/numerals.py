@@ -57,7 +57,11 @@ def continues(text: str, start: int) -> bool:
     return bool(_FORMS.before.search(text[max(0, start - 28) : start]))
 
 
-def marks_an_item(text: str, start: int, end: int) -> bool:
+def marks_an_item(
+    text: str,
+    start: int,
+    end: int,
+) -> bool:
     """Whether a number only numbers an item of a list: at the beginning of a line, or beside
     its neighbour in "1. Pay it. 2. Tell Ann".
     """
@@ -98,7 +102,11 @@ def read_amount(
     return currency, _times(re.sub(r"[^0-9.]", "", words), size)
 
 
-def read_thousands(text: str, start: int, end: int) -> Decimal | None:
+def read_thousands(
+    text: str,
+    start: int,
+    end: int,
+) -> Decimal | None:
     """The number of digits and a k without a currency; None where they may mean something other
     than thousands.
     """
@@ -106,13 +114,17 @@ def read_thousands(text: str, start: int, end: int) -> Decimal | None:
     meant = _FORMS.value_before.search(
         text[max(0, start - 10) : start]
     ) and _FORMS.value_ends.match(text, end)
-    return _times(digits[1], 1000) if digits and meant else None
+    if digits and meant:
+        return _times(digits[1], 1000)
+    return None
 
 
 def _times(digits: str, size: int) -> Decimal | None:
     """An amount times a size, exactly; None where it becomes too large."""
     amount = number(digits)
-    return amount if amount is None or size == 1 else number(f"{(amount * size).normalize():f}")
+    if amount is None or size == 1:
+        return amount
+    return number(f"{(amount * size).normalize():f}")
 
 
 def read_numeral(
@@ -135,7 +147,9 @@ def read_numeral(
     if numeral[0].lower() == "one" and not beside:
         return None
     value = numeral_value(numeral[0])
-    return None if value is None else (Decimal(value), beside)
+    if value is None:
+        return None
+    return (Decimal(value), beside)
 
 
 def numeral_value(words: str) -> int | None:
@@ -159,7 +173,9 @@ def _value(words: list[str]) -> int | None:
                 return None
             # "twenty hundred" is no number
             counts = many < size and (many % 10 or size == 1000)
-            return size * many + rest if counts else None
+            if counts:
+                return size * many + rest
+            return None
     values = [
         1 if word in {"a", "an"} else int(word) if word.isdecimal() else VALUES.get(word)
         for word in words

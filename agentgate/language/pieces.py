@@ -84,10 +84,16 @@ def leads(line: str) -> bool:
 def _head(text: str) -> tuple[bool, int]:
     """Whether a text begins as a request does ("could you"), and where its own words begin."""
     head = HEAD.match(text)
-    return (head["asking"] is not None, head.end()) if head else (False, 0)
+    if head:
+        return (head["asking"] is not None, head.end())
+    return (False, 0)
 
 
-def pieces(low: str, start: int, end: int) -> Iterator[Piece]:
+def pieces(
+    low: str,
+    start: int,
+    end: int,
+) -> Iterator[Piece]:
     """The pieces of one clause, in order.
 
     Args:
@@ -194,7 +200,9 @@ def _kind(
     question: bool,
 ) -> Kind:
     if not any(map(str.isalnum, rest)):
-        return "request" if asking and _FORMS.agreed.search(piece) else "open"
+        if asking and _FORMS.agreed.search(piece):
+            return "request"
+        return "open"
     if sort in {"idle", "look"}:
         return _SORTS.get(sort, "statement")
     if asking:
@@ -202,8 +210,12 @@ def _kind(
     if question and not QUESTION.match(rest) and _command(rest) == "request":
         return "statement"  # "Refund it?" may ask whether to
     if question:
-        return "request" if _FORMS.requested.match(rest) else "question"
-    return _SORTS.get(sort, "statement") if sort else _command(rest)
+        if _FORMS.requested.match(rest):
+            return "request"
+        return "question"
+    if sort:
+        return _SORTS.get(sort, "statement")
+    return _command(rest)
 
 
 def _command(rest: str) -> Kind:
@@ -223,8 +235,12 @@ def _command(rest: str) -> Kind:
         if not dictates and _FORMS.subject.match(_FORMS.aside.split(rest, 1)[0]):
             return "statement"
         told = dictates and not FINITE.match(after.lstrip())  # "tell Ann nothing is lost"
-        return "request" if told or known or not finite else "statement"
+        if told or known or not finite:
+            return "request"
+        return "statement"
     if finite or verb in _SUBJECTS:
         return "statement"
     acts = known and verb not in _NO_VERB and not _FORMS.no_verb.search(verb)
-    return "request" if acts else "open"
+    if acts:
+        return "request"
+    return "open"

@@ -224,7 +224,9 @@ class Prompt:
             if self.amounts.isdisjoint({(key, ""), (key, currency)}):
                 return None
             meant = self._meant("money", key) or self._meant("number", key)
-            return str(key) if meant else None
+            if meant:
+                return str(key)
+            return None
         for name in _WRITTEN_AS.get(kind, kind).split():
             wanted = normal("number", key) if name == "number" and kind == "id" else key
             entity = self.named.get(name, {}).get(wanted) if wanted is not None else None

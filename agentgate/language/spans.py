@@ -150,7 +150,11 @@ def entities(text: str, today: date) -> Iterator[Entity]:
             times = []
 
 
-def _moment(day: Entity, time: Entity, text: str) -> Entity:
+def _moment(
+    day: Entity,
+    time: Entity,
+    text: str,
+) -> Entity:
     """A day and a time, of which the later one ends the text."""
     start = min(day.start, time.start)
     return Entity("datetime", f"{day.key}T{time.key}:00", text[start:], start)
@@ -275,7 +279,9 @@ def as_read(text: str) -> str:
     if text.isascii() and not _FORMS.coded.search(text):
         return text
     plain = UNSEEN.sub("", unicodedata.normalize("NFKC", unescape(text)).translate(_LIKE))
-    return plain if plain.isascii() else "".join(str(unicodedata.decimal(c, c)) for c in plain)
+    if plain.isascii():
+        return plain
+    return "".join(str(unicodedata.decimal(c, c)) for c in plain)
 
 
 def embedded(text: str, today: date) -> Iterator[Entity]:
@@ -335,7 +341,9 @@ def account_length(words: str) -> int:
     """
     if len(words) - len(words.translate(_NO_DIGITS)) < 12:
         return 0
-    return len(words) if words[-1].isdigit() else len(_FORMS.words_after.sub("", words))
+    if words[-1].isdigit():
+        return len(words)
+    return len(_FORMS.words_after.sub("", words))
 
 
 # an account number as people print it
@@ -389,7 +397,9 @@ class SearchedText:
         hidden = _HIDDEN[kind].search(low)
         while hidden and kind == "iban" and not account_length(rest[slice(*hidden.span())]):
             hidden = _HIDDEN[kind].search(low, hidden.start() + 1)
-        return None if hidden else key
+        if hidden:
+            return None
+        return key
 
     def _others(self, kind: str) -> Iterator[str]:
         """The text without its entities of this kind: another kind must not hide one, for

@@ -230,7 +230,9 @@ class Turn:
         """Where the turn's last words begin, if they are thanks or regards and a name."""
         own = self.own.rstrip()
         signed = _FORMS.signed.search(own, max(0, len(own) - _NEAR))
-        return signed.start() if signed else len(own)
+        if signed:
+            return signed.start()
+        return len(own)
 
     def _only_back(self, start: int, end: int) -> bool:
         text = self.low[start:end] if end - start <= _SHORT else ""
@@ -280,7 +282,9 @@ class Turn:
             here = [piece for piece in here if piece.kind != "open"]
         if not all(map(self._harmless, here)):
             return "unread"
-        return "" if answers or not _FORMS.second.search(plain) else "unread"
+        if answers or not _FORMS.second.search(plain):
+            return ""
+        return "unread"
 
     def _pieces_in(self, start: int, end: int) -> Iterator[Piece]:
         """The pieces that begin in these words."""
@@ -289,7 +293,10 @@ class Turn:
             yield from found[bisect_left(found, (start,)) : bisect_left(found, (end,))]
 
     def _requests(
-        self, start: int, end: int, kinds: Collection[str] = (*_BIDS, "look", "question")
+        self,
+        start: int,
+        end: int,
+        kinds: Collection[str] = (*_BIDS, "look", "question"),
     ) -> bool:
         """Whether these words request or ask something, or forbid something that they name.
         `kinds`: of pieces that count.
@@ -382,7 +389,10 @@ def agrees(low: str) -> bool:
 
 
 def _without(
-    text: str, found: Iterable[Extent], kinds: Collection[str], filler: str = " "
+    text: str,
+    found: Iterable[Extent],
+    kinds: Collection[str],
+    filler: str = " ",
 ) -> str:
     spans = [(start, end) for start, end, whose in found if whose in kinds]
     return blank(text, spans, filler)
@@ -420,7 +430,11 @@ def _reported(low: str, spans: Iterable[tuple[Voice, int, int]]) -> Iterator[Cla
                 yield Clause("reported", to, at)
 
 
-def _report(low: str, start: int, end: int) -> tuple[int, int]:
+def _report(
+    low: str,
+    start: int,
+    end: int,
+) -> tuple[int, int]:
     """Where the user's own words end in a clause, and up to where somebody else's follow."""
     for verb in _FORMS.reporting.finditer(low, start, end):
         near = low[max(start, verb.start() - _NEAR) : verb.start()]

@@ -326,7 +326,11 @@ def _name_parts(name: str) -> list[str]:
     return _FORMS.name_parts.findall(small(name))
 
 
-def _kinds(low: str, start: int, end: int) -> Iterator[Kind]:
+def _kinds(
+    low: str,
+    start: int,
+    end: int,
+) -> Iterator[Kind]:
     """The kinds of the pieces of a line, clause by clause, as a turn of this line alone would
     have them.
     """
@@ -384,7 +388,12 @@ def _bit(line: str, kinds: frozenset[Kind]) -> _Bit:
 
 
 def _quotations(
-    text: str, low: str, marks: list[re.Match[str]], *, alone: bool, first_mark: int
+    text: str,
+    low: str,
+    marks: list[re.Match[str]],
+    *,
+    alone: bool,
+    first_mark: int,
 ) -> Iterator[Extent]:
     """The quotations of one kind of mark."""
     if not marks or (
@@ -420,7 +429,13 @@ def _quotations(
 
 
 def _named(
-    inner: str, low: str, at: int, joined: Whose | None, *, alone: bool, first: bool
+    inner: str,
+    low: str,
+    at: int,
+    joined: Whose | None,
+    *,
+    alone: bool,
+    first: bool,
 ) -> Whose | None:
     """What a quotation is to the user's words directly before it; None: nothing but a
     quotation.
@@ -468,4 +483,6 @@ def _named(
             " " not in inner or {*_kinds(small(inner), 0, len(inner))} <= {"open"}
         ):
             return "named"
-    return "named" if titled or joined or _FORMS.determined.search(low, start, at) else None
+    if titled or joined or _FORMS.determined.search(low, start, at):
+        return "named"
+    return None

@@ -104,7 +104,9 @@ def either(*names: str, begins: bool = False) -> str:
 
 
 def branched(
-    entries: Collection[str], pattern_of: Callable[[str], str], behind_first: str = ""
+    entries: Collection[str],
+    pattern_of: Callable[[str], str],
+    behind_first: str = "",
 ) -> str:
     """A pattern of these entries, branched by their letters one after the other: most texts
     fail at the first.
@@ -122,7 +124,9 @@ def branched(
     pattern = (
         branches[0] if len(branches) == 1 and "" not in entries else f"(?:{'|'.join(branches)})"
     )
-    return f"{pattern}?" if "" in entries else pattern
+    if "" in entries:
+        return f"{pattern}?"
+    return pattern
 
 
 class Forms:
