@@ -46,13 +46,14 @@ class Combined:
     members: tuple[Deriver, ...]
 
     def __init__(self, first: Deriver, *others: Deriver) -> None:
-        if not others or not all(map(callable, (first, *others))):
+        members = (first, *others)
+        if not others or not all(map(callable, members)):
             raise ConfigError(
                 "deriver",
-                (first, *others),
+                members,
                 "at least two derivers, each a callable (intents, turns) -> answers",
             )
-        object.__setattr__(self, "members", (first, *others))
+        object.__setattr__(self, "members", members)
 
     def __call__(self, intents: Vocabulary, turns: Turns) -> Answers:
         """Derive: for each intent the least answer of all members, with the evidence of the

@@ -50,7 +50,7 @@ def _phrases() -> Mapping[Named, re.Pattern[str]]:
     return {(kind, int(n)): pattern for kind, n, pattern in named}
 
 
-_NAMES = frozenset("path url email domain id".split())
+_NAMES = "path url email domain id".split()
 _value = attrgetter("value")
 
 

@@ -118,7 +118,7 @@ def _delegates(
     wherever the request is in it.
     """
     for way in _WAYS:
-        form: re.Pattern[str] = getattr(_FORMS, way)
+        form = vars(_FORMS)[way]
         match = form.search(words) if denied else form.match(words)
         if match and (doubt := _doubt(way, match, joined, before)) is not None:
             return match[0][:_SHOWN], doubt

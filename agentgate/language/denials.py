@@ -48,7 +48,7 @@ def clauses(turn: str, text: str) -> Iterator[tuple[Voice, int, int]]:
         *(m.span() for m in _FORMS.clause.finditer(text)),
         (len(turn), len(turn)),
     ]
-    if any(map(text.__contains__, ("noth", "nobody", "no one", "none", "neither", "no money"))):
+    if _FORMS.nobody.search(text):
         text = _FORMS.nothing.sub(lambda denial: "never".ljust(len(denial[0])), text)
     # where a denial begins that goes on behind a bound; the last one, and what ends it
     open_from = -1

@@ -23,7 +23,7 @@ _FORMS = Forms("force", begins=BEGINS)
 
 THEN = _FORMS.then  # says what follows the sentence before it: "then refund it"
 _LONGEST = 1000  # characters of a sentence that is read for its force
-_BIDS = frozenset({"request", "shaping"})
+BIDS = frozenset({"request", "shaping"})
 
 
 def is_conditional(low: str) -> bool:
@@ -62,7 +62,7 @@ def in_doubt(
     """
     start = clauses[0][1]
     end = clauses[-1][2]
-    bids = [piece.begins for piece in read if piece.kind in _BIDS]
+    bids = [piece.begins for piece in read if piece.kind in BIDS]
     asked = min(bids, default=end)
     if not bids:
         if not read or any(piece.kind == "look" for piece in read):
@@ -108,9 +108,9 @@ def _turns(
         inverted = _FORMS.inverted.match(low, own, stop)
         return inverted is not None and not _looked_up(low[inverted.end() - 1 : stop], "")
     if start <= asked:
-        bids = piece.kind in {*_BIDS, "statement"}
+        bids = piece.kind in {*BIDS, "statement"}
         return bids and _FORMS.delays.match(low, own, stop) is not None
-    adds = piece.head < 0 or piece.kind not in {*_BIDS, "look"}
+    adds = piece.head < 0 or piece.kind not in {*BIDS, "look"}
     again = adds and _FORMS.again.match(low, start, stop)
     mood = _FORMS.mood.match(low, start, stop)
     return bool(again or mood or _FORMS.attributed.match(low, start, end))
@@ -133,7 +133,7 @@ def _turned(
         after = next((piece for piece in read if piece.end > at + 1), None)
         if not after:
             return False
-        if after.kind not in _BIDS and not _FORMS.adds.match(low, at):
+        if after.kind not in BIDS and not _FORMS.adds.match(low, at):
             return True
         return bool(_FORMS.waits.match(low, max(at, after.begins), end))
     if kind == "sure":

@@ -30,7 +30,7 @@ Kind = Literal["request", "shaping", "look", "question", "statement", "open"]
 MAX_PIECE = 400  # characters; a longer piece requests nothing
 VERBS = listed("verbs")
 
-_GO_ON = frozenset({"and", "or", "so", ",", ", and", ", or"})
+_GO_ON = frozenset("and|or|so|,|, and|, or".split("|"))
 _TAIL = 60  # characters at the end of a clause that may hold a tag
 HEAD = _FORMS.head
 QUESTION = _FORMS.question

@@ -28,7 +28,7 @@ __all__ = ["MAX_TURN", "Entity", "Prompt", "Turn"]
 
 _FORMS = Forms("prompt")
 # what a quoted name may be
-_QUOTABLE = frozenset("text sent path name user channel".split())
+_QUOTABLE = "text sent path name user channel".split()
 
 _NEAR = 200  # characters before the word "channel" that may name it
 _MENTIONS = 8  # of a value, that are kept beside the last one

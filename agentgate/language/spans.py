@@ -28,7 +28,7 @@ from agentgate.values.paths import FINDABLE, MAX_FIND
 from agentgate.values.visible import UNSEEN
 
 # characters that `re.IGNORECASE` matches with these letters
-_ODD = (("\u0130", "i"), ("\u0131", "i"), ("\u017f", "s"), ("\u212a", "k"))
+_ODD = "\u0130\u0131\u017f\u212a"
 
 
 def small(text: str) -> str:
@@ -36,7 +36,7 @@ def small(text: str) -> str:
     would in the text with `re.IGNORECASE`.
     """
     if not text.isascii():
-        for odd, letter in _ODD:
+        for odd, letter in zip(_ODD, "iisk", strict=True):
             text = text.replace(odd, letter)
     return text.lower()
 
@@ -253,7 +253,6 @@ LOOSE: Mapping[
     "phone": r"[+0](?:(?<=\+)|(?<=\b0)0(?![0-9]{16}))[ ()-]{0,2}[1-9](?:[ ()./-]{0,2}[0-9]){6,14}",
 }
 _ANY = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in LOOSE.items()))
-_NO_DIGITS = str.maketrans("", "", "0123456789")
 # No email, link, IBAN or phone number, strict or loose, is without one of these, in its first
 # word.
 _HINT = re.compile(
@@ -263,12 +262,7 @@ _HINT = re.compile(
     rf"|(?<=\.)(?:(?<=[wW]{{3}}\.)|(?i:[a-z]{{2,24}}/|(?:{COMMON_ENDS})\b)))"
 )
 _LIKE = str.maketrans(
-    {
-        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"),
-        "\u3002": ".",
-        "\u2044": "/",
-        "\u2215": "/",
-    }
+    "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u3002\u2044\u2215", "-------.//"
 )
 
 
@@ -339,10 +333,8 @@ def account_length(words: str) -> int:
     """The length of a loose match that may be an account number; 0 when it is only words
     (every IBAN has at least 12 digits).
     """
-    if len(words) - len(words.translate(_NO_DIGITS)) < 12:
+    if sum(map(str.isdecimal, words)) < 12:
         return 0
-    if words[-1].isdigit():
-        return len(words)
     return len(_FORMS.words_after.sub("", words))
 
 

@@ -10,9 +10,7 @@ import unicodedata
 from agentgate.language.word_files import listed
 
 WORD = re.compile(r"[^\W_]+")
-_ENDINGS = tuple(
-    "ations ation ings ists ions ory ing ies ist ion ers ed es er al ly s y e".split()
-)
+_ENDINGS = "ations ation ings ists ions ory ing ies ist ion ers ed es er al ly s y e".split()
 _KEPT = 3  # letters that a word keeps at least
 _SILENT = listed("silent")
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 from agentgate.language.denials import Voice, clauses, without_idioms
-from agentgate.language.force import THEN, in_doubt, is_conditional
+from agentgate.language.force import BIDS, THEN, in_doubt, is_conditional
 from agentgate.language.pieces import Piece, pieces
 from agentgate.language.spans import Entity, small
 from agentgate.language.whose import NAMES, Extent, parts, with_lines
@@ -30,7 +30,7 @@ MAX_TURN = 65_536  # characters of one turn; the gate refuses more
 # characters of one turn that are read for what they ask; a longer one is unsure as a whole
 MAX_READ = 16_384
 
-_STOPS = frozenset(".!?;\n")
+_STOPS = ".!?;\n"
 # characters before such a word that may hold its subject; at the end, thanks and a name
 _NEAR = 200
 _SHORT = 160  # characters of a sentence that may be nothing but a withdrawal
@@ -41,7 +41,6 @@ _HOLDS = needed("holding")
 # A sentence of second thoughts, whatever it says: "oh, she has paid it", "it'd break his
 # heart", "a bit dear, though".
 _WOULD_HINTS = frozenset("would d might could though although albeit".split())
-_BIDS = ("request", "shaping")
 # words of a sentence behind a request that must be understood, or of a request that may mean
 # the one before: "kill it"
 _FEW = 3
@@ -254,7 +253,7 @@ class Turn:
             if not told and _FORMS.holding.match(self.low, piece.begins):
                 return "unread"
         doubted = is_conditional(text) and self.doubted(end - len(text.lstrip()))
-        if doubted and not self._requests(start, end, _BIDS):
+        if doubted and not self._requests(start, end, BIDS):
             return "doubt"
         wavers = _FORMS.wavers.match(text) or (
             not _WOULD_HINTS.isdisjoint(words) and _FORMS.would.search(text)
@@ -273,7 +272,7 @@ class Turn:
             return ""
         if _FORMS.foreign.search(text) and not _FORMS.latin.search(text):
             return "doubt"
-        if wavers and not self._requests(start, end, _BIDS):
+        if wavers and not self._requests(start, end, BIDS):
             return "doubt"
         if not brief or _FORMS.labelled.match(text):
             return ""
@@ -296,7 +295,7 @@ class Turn:
         self,
         start: int,
         end: int,
-        kinds: Collection[str] = (*_BIDS, "look", "question"),
+        kinds: Collection[str] = (*BIDS, "look", "question"),
     ) -> bool:
         """Whether these words request or ask something, or forbid something that they name.
         `kinds`: of pieces that count.

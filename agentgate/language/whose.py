@@ -89,7 +89,6 @@ ITEM = _FORMS.item
 _LONGEST = 130  # characters of such a label
 _BACK = 60  # characters before a mark that may name the quotation
 _MOST_WORDS = 6  # of a name
-_VERBLESS: frozenset[Kind] = frozenset({"open", "statement"})
 
 _CASES = listed("cases")
 
@@ -360,10 +359,10 @@ def _bit(line: str, kinds: frozenset[Kind]) -> _Bit:
     bare = low.strip()
     odd = bool(_ODD.match(bare) or _FORMS.label.match(bare))
     odd = odd or line.startswith(("    ", "\t"))
-    acts = not kinds <= _VERBLESS
+    acts = not kinds <= {"open", "statement"}
     asks = acts and not ITEM.match(low)
     field = _FORMS.field.match(low) if odd else None
-    if field and {*_kinds(low, field.end() - 1, len(low))} <= _VERBLESS:
+    if field and {*_kinds(low, field.end() - 1, len(low))} <= {"open", "statement"}:
         return _Bit(odd=True, behind="all", field=True)
     looks = bare.endswith("?") or not kinds.isdisjoint({"question", "look"})
     looks = looks and not (VALUE.search(line) or _FORMS.afterwards.search(low))
