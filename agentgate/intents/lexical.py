@@ -243,10 +243,11 @@ def _mentioned(intent: Intent, one: _Heard, turn: Turn) -> Derived | None:
     """
     if one.looked:
         return Derived("absent", f"asked about, not asked for: {one.looked}")
-    unsure = [place.text for text in turn.unsure for place in places(intent.words, text)]
-    if not unsure:
-        return None
-    return Derived("unclear", f"word '{unsure[0]}', in words that may not be the user's own")
+    for text in turn.unsure:
+        if found := places(intent.words, text):
+            word = found[0].text
+            return Derived("unclear", f"word '{word}', in words that may not be the user's own")
+    return None
 
 
 def _unexplained(

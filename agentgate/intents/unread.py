@@ -72,10 +72,11 @@ def unread_in(
                 continue
             if any(_understood(turn, piece, brief=brief) for piece in read):
                 known = True
-            elif brief or not _english(text):
-                return clause.start, shown(turn.own[clause.start : clause.end])
-            elif not first:
-                first = clause.start, shown(turn.own[clause.start : clause.end])
+                continue
+            place = clause.start, shown(turn.own[clause.start : clause.end])
+            if brief or not _english(text):
+                return place
+            first = first or place
     if first and not known:
         return first
     for text in turn.unsure:

@@ -161,6 +161,4 @@ def _introduced(before: _Before) -> str | None:
     """Why a source that was introduced before the request is doubtful; None where none was."""
     if opened := _FORMS.source.search(before.opened):
         return _one_source(opened[0], before.said)
-    if _FORMS.source.search(before.said) or _FORMS.wrote_to_me.search(before.said):
-        return MENTIONED
-    return None
+    return MENTIONED if _FORMS.mentioned.search(before.said) else None

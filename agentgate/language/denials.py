@@ -108,7 +108,7 @@ def _stop_of(
         return None
     if _FORMS.verbless.search(text, near, end):
         return _FORMS.colon
-    if _FORMS.stated.search(text, near, end) or _FORMS.never.search(text, near, end):
+    if _FORMS.statement.search(text, near, end):
         return _FORMS.statement_end
     return None
 

@@ -76,9 +76,7 @@ def in_doubt(
     for voice, at, to in clauses:
         if voice != "denied":
             continue
-        if at < asked < end and (
-            _FORMS.until.match(low, at, to) or _FORMS.delays.match(low, at, to)
-        ):  # "don't do anything until ..."
+        if at < asked < end and _FORMS.not_now.match(low, at, to):
             return True
         no = _FORMS.bare_no.match(low, at, to) and not _FORMS.abbreviated.match(low, at - 1)
         if at > asked and (no or _FORMS.attributed.match(low, at, to)):
@@ -151,7 +149,7 @@ def _turned(
         return bool(_FORMS.value.search(own, added.start, added.end))
     if kind == "event":
         was = _FORMS.past.search(text) and not _FORMS.perfect.search(text)
-        if was or text.startswith(" you ") or _FORMS.time.match(text):
+        if was or _FORMS.time.match(text):
             return bool(_FORMS.decided.search(text))
         return True
     supposes = kind == "condition" and word[0] not in {"if", "unless", "in case"}

@@ -253,7 +253,7 @@ class Turn:
             if not told and _FORMS.holding.match(self.low, piece.begins):
                 return "unread"
         doubted = is_conditional(text) and self.doubted(end - len(text.lstrip()))
-        if doubted and not self._requests(start, end, BIDS):
+        if doubted and not self._requests(start, end):
             return "doubt"
         wavers = _FORMS.wavers.match(text) or (
             not _WOULD_HINTS.isdisjoint(words) and _FORMS.would.search(text)
@@ -266,13 +266,13 @@ class Turn:
         no = _FORMS.no.search(_FORMS.narrows.sub("", plain)) and (
             not _FORMS.fact.search(plain) or _FORMS.wishes.search(plain)
         )
-        if no and not self._requests(start, end):
+        if no and not self._requests(start, end, {*BIDS, "look", "question"}):
             return "doubt"
         if agrees(text):
             return ""
         if _FORMS.foreign.search(text) and not _FORMS.latin.search(text):
             return "doubt"
-        if wavers and not self._requests(start, end, BIDS):
+        if wavers and not self._requests(start, end):
             return "doubt"
         if not brief or _FORMS.labelled.match(text):
             return ""
@@ -295,7 +295,7 @@ class Turn:
         self,
         start: int,
         end: int,
-        kinds: Collection[str] = (*BIDS, "look", "question"),
+        kinds: Collection[str] = BIDS,
     ) -> bool:
         """Whether these words request or ask something, or forbid something that they name.
         `kinds`: of pieces that count.
@@ -357,7 +357,7 @@ class Turn:
         if len(known) < len(self.denied):
             return True
         plain = blank(self._plain, known, " ") + "\n" + without_idioms(self._hidden)
-        if _FORMS.no.search(plain) or _FORMS.second.search(plain):
+        if _FORMS.doubts.search(plain):
             return True
         return bool(_FORMS.foreign.search(plain)) and not agrees(plain)
 
@@ -374,7 +374,7 @@ class Turn:
         words = self.low[piece.begins : piece.end]
         if not any(map(str.isalnum, words)) or agrees(self.low[piece.start : piece.end]):
             return True
-        acts = not (_FORMS.holding.match(words) or _FORMS.about_it.match(words))
+        acts = not _FORMS.meant_before.match(words)
         if piece.kind == "request":
             return acts and len(words.split()) > _FEW
         if piece.kind == "shaping":
