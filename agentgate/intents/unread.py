@@ -19,9 +19,7 @@ _LISTS = (
     "silent, question words, no verb, soft, look, shaping, finite, subordinate, plans, "
     "adverbs, references, agrees"
 )
-_ENGLISH = VERBS.union(
-    *[entry.split() for name in _LISTS.split(", ") for entry in listed(name)]
-)
+_ENGLISH = VERBS.union(*map(str.split, listed(*_LISTS.split(", "))))
 # one word of so many, at least (of a request half as many), is a verb or has no meaning of its
 # own
 _SHARE = 3

@@ -261,7 +261,7 @@ class Turn:
         if not (brief or wavers or not text.isascii()) and _HINTS.isdisjoint(words):
             return ""
         plain = self._plain[start:end]
-        if _FORMS.that_is_wrong.match(plain) or _FORMS.calls_off.search(plain):
+        if _FORMS.corrects.search(plain):
             return "doubt"
         no = _FORMS.no.search(_FORMS.narrows.sub("", plain)) and (
             not _FORMS.fact.search(plain) or _FORMS.wishes.search(plain)
@@ -270,7 +270,7 @@ class Turn:
             return "doubt"
         if agrees(text):
             return ""
-        if _FORMS.foreign.search(text) and not _FORMS.latin.search(text):
+        if _FORMS.other_script.search(text):
             return "doubt"
         if wavers and not self._requests(start, end):
             return "doubt"

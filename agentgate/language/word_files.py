@@ -73,18 +73,16 @@ _LISTS = {
 }
 
 
-def listed(name: str) -> frozenset[str]:
-    """The entries of one list, in lower case."""
-    return frozenset(_LISTS[name])
+def listed(*names: str) -> frozenset[str]:
+    """The entries of these lists, in lower case."""
+    return frozenset().union(*map(_LISTS.__getitem__, names))
 
 
 def needed(*names: str) -> frozenset[str]:
     """One word of each entry of these lists, its longest: a text in lower case without any of
     them holds no entry.
     """
-    return frozenset(
-        max(re.split("[^a-z]", entry), key=len) for name in names for entry in _LISTS[name]
-    )
+    return frozenset(max(re.split("[^a-z]", entry), key=len) for entry in listed(*names))
 
 
 @cache
@@ -95,9 +93,8 @@ def either(*names: str, begins: bool = False) -> str:
     `begins`: only where a word begins; with the letter before that condition, a search fails
     fast at most places.
     """
-    entries = {entry for name in names for entry in _LISTS[name]}
     return branched(
-        entries,
+        listed(*names),
         lambda letter: _LETTERS.get(letter, re.escape(letter)),
         r"(?<!\w{})" if begins else "",
     )
