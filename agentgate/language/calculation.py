@@ -224,7 +224,10 @@ def names_any(said: Spoken) -> bool:
     return bool(said.named or said.percentages)
 
 
-def too_many(said: Spoken, numbers: Collection[Number]) -> bool:
+def too_many(
+    said: Spoken,
+    numbers: Collection[Number],
+) -> bool:
     """Whether there are too many operands to calculate anything."""
     return len(numbers) > MAX_NUMBERS or sum(len(each) for each in _factors(said)) > MAX_FACTORS
 
@@ -290,7 +293,9 @@ def _with_another(
     user's number, one must be the user's own.
     """
     b = step.result
-    also = f", {step.kind}" if step.kind else ""
+    also = ""
+    if step.kind:
+        also = f", {step.kind}"
     kinds = {kind for kind, _ in said.named}
     own_numbers = bool(said.percentages) or any(n.own for n in table)
     others = (

@@ -172,9 +172,10 @@ def _in_numbers(text: str) -> str | None:
     first, second, third = map(int, _DIGITS.findall(text))
     if text[:4].isdigit():
         return _day(first, second, third)
-    days = {_day(third, second, first), _day(third, first, second) if "/" in text else None} - {
-        None
-    }
+    days = {_day(third, second, first)}
+    if "/" in text:
+        days.add(_day(third, first, second))
+    days.discard(None)
     if len(days) == 1:
         return days.pop()
     return None

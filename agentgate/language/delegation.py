@@ -57,11 +57,18 @@ class _Before(NamedTuple):
     said: str = ""
     opened: str = ""
 
-    def after(self, words: str, *, opens: bool = False) -> _Before:
+    def after(
+        self,
+        words: str,
+        *,
+        opens: bool = False,
+    ) -> _Before:
         """With further words; a source in them is the last one."""
         opened = self.opened
         if (opens or opened) and _FORMS.source.search(words):
-            opened = words if opens and _FORMS.opens.match(words) else ""
+            opened = ""
+            if opens and _FORMS.opens.match(words):
+                opened = words
         return _Before(f"{self.said} {words}"[-_NEAR:], opened)
 
 

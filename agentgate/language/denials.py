@@ -37,7 +37,10 @@ def without_idioms(low: str) -> str:
     return _FORMS.idiom.sub(lambda idiom: "_" * len(idiom[0]), low)
 
 
-def clauses(turn: str, text: str) -> Iterator[tuple[Voice, int, int]]:
+def clauses(
+    turn: str,
+    text: str,
+) -> Iterator[tuple[Voice, int, int]]:
     """The clauses of the user's own words as (voice, start, end) spans; a clause is denied from
     its first negation on.
 
@@ -72,7 +75,8 @@ def clauses(turn: str, text: str) -> Iterator[tuple[Voice, int, int]]:
         if negation and end < len(turn) and negation[0] not in _ALONE:
             # "do not / touch the other one"
             nothing_yet = not turn[max(bare, negation.end()) : end].strip(" \t\n,")
-            bare = end if nothing_yet else bare
+            if nothing_yet:
+                bare = end
             if nothing_yet or _breaks_within(turn, end):
                 open_from = negation.start()
                 continue
@@ -125,14 +129,18 @@ def _end_of_denial(
 
     A statement's denial may go on ("pay, send, move it"); a far end is none.
     """
-    over = stop.search(text, at, min(end, at + _FAR)) if stop else None
+    over = None
+    if stop:
+        over = stop.search(text, at, min(end, at + _FAR))
     if over and (
         _FORMS.bidding.search(text, at, over.start())
         or not turn[over.end() : over.end() + 1].islower()
         or not _FORMS.request.match(text, over.end(), end)
     ):
         over = None
-    last = over.start() if over else end
+    last = end
+    if over:
+        last = over.start()
     for way in _FORMS.instead.finditer(text, at, at + _FAR):
         if way["verb"] in _VERBS and way.start() < last:
             return way

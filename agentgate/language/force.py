@@ -137,7 +137,9 @@ def _turned(
     if kind == "sure":
         return True
     rest = _FORMS.rest.match(low, at, end)
-    text = _FORMS.ends.split(rest[0])[0] if rest else ""
+    text = ""
+    if rest:
+        text = _FORMS.ends.split(rest[0])[0]
     if text.strip() in {"", "at all"}:
         return text != "" or word[0] in {"permitting", "allowing"}
     if _FORMS.polite.match(text):

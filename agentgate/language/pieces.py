@@ -178,7 +178,9 @@ def _piece(
     )
     aside = _FORMS.aside.search(text, begins + 1)
     dictated = _FORMS.dictated.match(text, begins)
-    left = aside.start() if aside else len(text)
+    left = len(text)
+    if aside:
+        left = aside.start()
     if dictated:
         left = min(left, dictated.end())
     return Piece(

@@ -36,7 +36,10 @@ _NUMBERS = "money number count percent".split()
 _NO_CHANNEL = listed("no channel")
 
 
-def _named(words: str, quoted: tuple[Extent, ...]) -> Iterator[Entity]:
+def _named(
+    words: str,
+    quoted: tuple[Extent, ...],
+) -> Iterator[Entity]:
     """Names without a form of their own."""
     for at, end, whose in quoted:
         inner = words[at:end]
@@ -58,7 +61,10 @@ def _named(words: str, quoted: tuple[Extent, ...]) -> Iterator[Entity]:
         yield from channels
 
 
-def _channels(names: re.Match[str], start: int) -> list[Entity]:
+def _channels(
+    names: re.Match[str],
+    start: int,
+) -> list[Entity]:
     return [
         Entity("channel", word[0], word[0], start + names.start(1) + word.start())
         for word in _FORMS.handle.finditer(names[1])
@@ -103,7 +109,11 @@ class Prompt:
     memo: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @classmethod
-    def of(cls, turns: Iterable[str], today: date) -> Prompt:
+    def of(
+        cls,
+        turns: Iterable[str],
+        today: date,
+    ) -> Prompt:
         """Read the turns in order.
 
         Args:
@@ -229,7 +239,9 @@ class Prompt:
             return None
         for name in _WRITTEN_AS.get(kind, kind).split():
             wanted = normal("number", key) if name == "number" and kind == "id" else key
-            entity = self.named.get(name, {}).get(wanted) if wanted is not None else None
+            entity = None
+            if wanted is not None:
+                entity = self.named.get(name, {}).get(wanted)
             if entity and self._meant(name, entity.key):
                 return entity.words
         return None

@@ -174,7 +174,9 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
         elif kind == "date":
             key = read_day(words, today)
         elif kind == "id":
-            key = normal("id", words) if _FORMS.digit.search(words) else None
+            key = None
+            if _FORMS.digit.search(words):
+                key = normal("id", words)
             if "#" in words and (reference := _REFERRED.search(words)):  # not in "ORD-7#42"
                 yield Entity(
                     "number", Decimal(reference[0]), reference[0], start + reference.start()
@@ -193,7 +195,9 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
         elif kind == "money":
             beside, amount = numerals.read_amount(text, start, end)
             currency = CURRENCIES.get(beside, "")
-            key = amount if currency else None  # "50 US kronor" is no amount
+            key = None
+            if currency:
+                key = amount  # "50 US kronor" is no amount
         elif kind == "url":
             words = words.rstrip(_TRAILING)
             key = normal(kind, _FORMS.host.sub(lambda url: url[1] + url[2].lower(), words, 1))
@@ -287,11 +291,11 @@ def embedded(text: str, today: date) -> Iterator[Entity]:
     must be grounded. Look-alikes count ("eve\uff20evil.example"), and written-out line breaks
     are read both ways.
     """
-    written_out = (
-        _FORMS.written_out.sub(lambda code: chr(int(code[1], 16)) if code[1] else "\n", text)
-        if "\\" in text
-        else text
-    )
+    written_out = text
+    if "\\" in text:
+        written_out = _FORMS.written_out.sub(
+            lambda code: chr(int(code[1], 16)) if code[1] else "\n", text
+        )
     for each in dict.fromkeys((text, as_read(text), as_read(written_out))):
         if _HINT.search(each):
             whole = [e for e in entities(each, today) if e.type in FINDABLE]
@@ -299,7 +303,10 @@ def embedded(text: str, today: date) -> Iterator[Entity]:
             yield from glued(each, whole)
 
 
-def glued(text: str, whole: Iterable[Entity]) -> Iterator[Entity]:
+def glued(
+    text: str,
+    whole: Iterable[Entity],
+) -> Iterator[Entity]:
     """The results of `embedded` beside the whole entities of a text."""
     low = small(text)
     covered = [(e.start, e.end) for e in whole if e.type in FINDABLE]
@@ -381,7 +388,9 @@ class SearchedText:
         if len(self.written) > MAX_FIND:
             return None
         keys = {entity.key for entity in self._embedded if entity.type == kind}
-        key = normal(kind, keys.pop()) if len(keys) == 1 else None
+        key = None
+        if len(keys) == 1:
+            key = normal(kind, keys.pop())
         if key is None:
             return None
         rest = "".join(self._others(kind))

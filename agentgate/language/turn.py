@@ -147,7 +147,11 @@ class Turn:
         read = [piece for each in here for piece in self.pieces_of(each)]
         return in_doubt(self.low, self.bare, here, read)
 
-    def _clauses_in(self, start: int, end: int) -> tuple[Clause, ...]:
+    def _clauses_in(
+        self,
+        start: int,
+        end: int,
+    ) -> tuple[Clause, ...]:
         """The clauses that begin in these words."""
         return self.clauses[bisect_left(self.starts, start) : bisect_left(self.starts, end)]
 
@@ -234,7 +238,9 @@ class Turn:
         return len(own)
 
     def _only_back(self, start: int, end: int) -> bool:
-        text = self.low[start:end] if end - start <= _SHORT else ""
+        text = ""
+        if end - start <= _SHORT:
+            text = self.low[start:end]
         return bool(_FORMS.only_back.match(text) and _FORMS.back.search(text))
 
     def _taken(self, start: int, end: int) -> Taken:
@@ -285,7 +291,11 @@ class Turn:
             return ""
         return "unread"
 
-    def _pieces_in(self, start: int, end: int) -> Iterator[Piece]:
+    def _pieces_in(
+        self,
+        start: int,
+        end: int,
+    ) -> Iterator[Piece]:
         """The pieces that begin in these words."""
         for clause in (self.clause_at(start), *self._clauses_in(start + 1, end)):
             found = self.pieces_of(clause)
@@ -412,7 +422,10 @@ def blank(
     return "".join([*parts, text[at:]])
 
 
-def _reported(low: str, spans: Iterable[tuple[Voice, int, int]]) -> Iterator[Clause]:
+def _reported(
+    low: str,
+    spans: Iterable[tuple[Voice, int, int]],
+) -> Iterator[Clause]:
     """The clauses, each cut where somebody else's words begin, up to the end of its
     sentence.
     """

@@ -184,7 +184,10 @@ def _found(
     ]
 
 
-def _covered(extents: Iterable[Extent], size: int) -> bytearray:
+def _covered(
+    extents: Iterable[Extent],
+    size: int,
+) -> bytearray:
     """Which characters these extents cover."""
     covered = bytearray(size)
     for start, end, _ in extents:
@@ -268,7 +271,9 @@ def _lines(
         for at, bit in enumerate(bits)
         if at not in listed and (bit.about or (bit.asks and at >= len(own)))
     ]
-    behind = "all" if _of_another([text[start:end] for start, end in own], reader) else ""
+    behind = ""
+    if _of_another([text[start:end] for start, end in own], reader):
+        behind = "all"
     asked = False
     for at, (bit, (start, end)) in enumerate(zip(bits, own, strict=False)):
         if at in listed and not bit.odd and behind != "all":
@@ -283,12 +288,16 @@ def _lines(
         )
         if strange or doubtful or asking not in ([], [at]):
             yield Extent(start, end, "unsure")
-            behind = "all" if strange or behind else ""
+            if strange or behind:
+                behind = "all"
         behind = behind or bit.behind
         asked = asked or bit.asks
 
 
-def _listed(lines: Sequence[str], bits: Sequence[_Bit]) -> frozenset[int]:
+def _listed(
+    lines: Sequence[str],
+    bits: Sequence[_Bit],
+) -> frozenset[int]:
     """Which lines are a list of the user's own: all of the turn; what is to be done, behind a
     lead-in; what a request is about.
     """
@@ -307,7 +316,10 @@ def _listed(lines: Sequence[str], bits: Sequence[_Bit]) -> frozenset[int]:
     return frozenset(found)
 
 
-def _of_another(lines: Sequence[str], reader: frozenset[str]) -> bool:
+def _of_another(
+    lines: Sequence[str],
+    reader: frozenset[str],
+) -> bool:
     """Whether a letter is to the run's own user, or signed by another: by their names, where
     the host gives that of its user.
     """
@@ -361,7 +373,9 @@ def _bit(line: str, kinds: frozenset[Kind]) -> _Bit:
     odd = odd or line.startswith(("    ", "\t"))
     acts = not kinds <= {"open", "statement"}
     asks = acts and not ITEM.match(low)
-    field = _FORMS.field.match(low) if odd else None
+    field = None
+    if odd:
+        field = _FORMS.field.match(low)
     if field and {*_kinds(low, field.end() - 1, len(low))} <= {"open", "statement"}:
         return _Bit(odd=True, behind="all", field=True)
     looks = bare.endswith("?") or not kinds.isdisjoint({"question", "look"})
@@ -456,10 +470,13 @@ def _named(
         return None
     titled = _FORMS.titles.search(low, start, at)
     # the piece of a sentence that goes on with the quotation
-    ended = _FORMS.ended.match(low, max(0, at - MAX_PIECE), at)
-    begins = ended.end() if ended else max(0, at - MAX_PIECE)
+    begins = max(0, at - MAX_PIECE)
+    if ended := _FORMS.ended.match(low, begins, at):
+        begins = ended.end()
     before = [] if titled else [*pieces(low, begins, at)]
-    read = before[-1] if before else None
+    read = None
+    if before:
+        read = before[-1]
     asks = (
         read
         and read.kind not in {"question", "statement"}

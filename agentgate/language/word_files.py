@@ -45,7 +45,9 @@ def _phrase(line: str) -> str:
             pattern += _place(part[1:])
         else:
             ways = "|".join(map(_word, part.removesuffix("?").split("|")))
-            ends = r"(?!\w)" if following in {"", "..."} or following[0] == "@" else r"\s"
+            ends = r"\s"
+            if following in {"", "..."} or following[0] == "@":
+                ends = r"(?!\w)"
             pattern += f"(?:(?:{ways}){ends})" + ("?" if part.endswith("?") else "")
     return pattern
 

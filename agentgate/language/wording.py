@@ -73,7 +73,9 @@ def _words(text: str) -> Iterator[_Word]:
     last = 0
     for chunk in _FORMS.words.finditer(text):
         start, end = chunk.span()
-        broken = _NEXT if _FORMS.laid_out.search(text, last, start) else ""
+        broken = ""
+        if _FORMS.laid_out.search(text, last, start):
+            broken = _NEXT
         for each in _plain(chunk[0]).split():
             core = each.lstrip(_BEFORE).rstrip(_BEHIND) or each
             before, core, behind = each.partition(core)
