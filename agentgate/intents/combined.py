@@ -63,7 +63,7 @@ class Combined:
 
     def begun(self, intents: Vocabulary) -> tuple[Any, ...]:
         """See `agentgate.intents.deriver.Fold`."""
-        return tuple([fold(member).begun(intents) for member in self.members])
+        return tuple(fold(member).begun(intents) for member in self.members)
 
     def hear(
         self,
@@ -73,10 +73,8 @@ class Combined:
     ) -> tuple[Any, ...]:
         """See `agentgate.intents.deriver.Fold`."""
         return tuple(
-            [
-                after(fold(member), intents, each, turn)
-                for member, each in zip(self.members, state, strict=True)
-            ]
+            after(fold(member), intents, each, turn)
+            for member, each in zip(self.members, state, strict=True)
         )
 
     def told(

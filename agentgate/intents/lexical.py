@@ -177,11 +177,12 @@ class Lexical:
         understood.
         """
         answers = dict(state.answers)
-        named = [
+        named = (
             f"; {answer.evidence.removeprefix('word ')} belongs to {name}"
             for name, answer in answers.items()
             if answer.presence == "present" and answer.evidence.startswith("word")
-        ]
+        )
+        other = next(named, "")
         for intent in intents:
             name = intent.name
             answer = answers[name]
@@ -195,7 +196,7 @@ class Lexical:
             elif not intent.words and state.turns and not state.stopped:
                 why = "no words: left to a reader"
             elif answer.silent and _asks(intent):
-                answers[name] = replace(answer, evidence=answer.evidence + "".join(named[:1]))
+                answers[name] = replace(answer, evidence=answer.evidence + other)
             if why:
                 alone = name not in state.open or state.alone or not intent.words
                 unread = intent.reader and alone and not state.doubted
@@ -474,11 +475,9 @@ def _counter_examples(
     elsewhere.
     """
     return tuple(
-        [
-            text
-            for text in texts
-            if any((piece.kind in _TOLD) is asked for _, piece, _ in _placed(words, Turn(text)))
-        ]
+        text
+        for text in texts
+        if any((piece.kind in _TOLD) is asked for _, piece, _ in _placed(words, Turn(text)))
     )
 
 

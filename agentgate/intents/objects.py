@@ -75,7 +75,7 @@ def _object(low: str, place: Occurrence) -> tuple[int, int]:
             continue
         if word in {"a", "an"} and words:
             begins = match.start()
-        words = words + bool(word)
+        words += bool(word)
         ends = match.end()
         if match[0][-1] in _MARKS and (words or match[0] != ":"):
             break

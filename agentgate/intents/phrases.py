@@ -120,11 +120,9 @@ def fixed(words: str) -> Phrases:
     "the".
     """
     return tuple(
-        [
-            word if word in PARTICLES else stem(word) or word
-            for word in words.removeprefix("^").split()
-            if word not in _SMALL
-        ]
+        word if word in PARTICLES else stem(word) or word
+        for word in words.removeprefix("^").split()
+        if word not in _SMALL
     )
 
 

@@ -29,8 +29,6 @@ from agentgate.language.turn import Turn
 from agentgate.language.word_files import Forms
 
 MANY_SOURCES = "many sources"
-MENTIONED = "a text that is only mentioned"
-IN_DOUBT = "a source in a sentence that may not ask for it now"
 _NEAR = 1000  # characters before a request that may introduce its source
 _SHOWN = 120  # characters of a request
 
@@ -96,7 +94,11 @@ def handed_over(turn: Turn) -> Delegation | str | None:
                 joined = heads[bisect_right(heads, piece.start)]  # "... and b.txt"
                 found = _delegates(words, _spaced(low, piece.head, joined), before)
                 if found and (not made or found[1] == MANY_SOURCES):
-                    doubt = found[1] or (IN_DOUBT if turn.doubted(clause.start) else "")
+                    doubt = found[1] or (
+                        "a source in a sentence that may not ask for it now"
+                        if turn.doubted(clause.start)
+                        else ""
+                    )
                     made = Delegation(
                         _spaced(turn.own, piece.head, piece.end)[:_SHOWN], piece.head, doubt
                     )
@@ -168,4 +170,4 @@ def _introduced(before: _Before) -> str | None:
     """Why a source that was introduced before the request is doubtful; None where none was."""
     if opened := _FORMS.source.search(before.opened):
         return _one_source(opened[0], before.said)
-    return MENTIONED if _FORMS.mentioned.search(before.said) else None
+    return "a text that is only mentioned" if _FORMS.mentioned.search(before.said) else None

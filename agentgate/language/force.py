@@ -21,7 +21,6 @@ from agentgate.language.word_files import Forms
 _FORMS = Forms("force", begins=BEGINS)
 
 
-THEN = _FORMS.then  # says what follows the sentence before it: "then refund it"
 _LONGEST = 1000  # characters of a sentence that is read for its force
 BIDS = frozenset({"request", "shaping"})
 

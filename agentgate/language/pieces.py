@@ -205,19 +205,18 @@ def _kind(
         if asking and _FORMS.agreed.search(piece):
             return "request"
         return "open"
-    if sort in {"idle", "look"}:
-        return _SORTS.get(sort, "statement")
-    if asking:
-        return "request"
-    if question and not QUESTION.match(rest) and _command(rest) == "request":
-        return "statement"  # "Refund it?" may ask whether to
-    if question:
-        if _FORMS.requested.match(rest):
+    if sort not in {"idle", "look"}:
+        if asking:
             return "request"
-        return "question"
-    if sort:
-        return _SORTS.get(sort, "statement")
-    return _command(rest)
+        if question and not QUESTION.match(rest) and _command(rest) == "request":
+            return "statement"  # "Refund it?" may ask whether to
+        if question:
+            if _FORMS.requested.match(rest):
+                return "request"
+            return "question"
+        if not sort:
+            return _command(rest)
+    return _SORTS.get(sort or "", "statement")
 
 
 def _command(rest: str) -> Kind:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 from agentgate.language.denials import Voice, clauses, without_idioms
-from agentgate.language.force import BIDS, THEN, in_doubt, is_conditional
+from agentgate.language.force import BIDS, in_doubt, is_conditional
 from agentgate.language.pieces import Piece, pieces
 from agentgate.language.spans import Entity, small
 from agentgate.language.whose import NAMES, Extent, parts, with_lines
@@ -92,7 +92,7 @@ class Turn:
             found = parts(self.text, reader)
         self.parts = found
         self.written = _without(self.text, found, {"forwarded", "pasted", "unsure"})
-        self.named = tuple([each for each in found if each.whose in NAMES])
+        self.named = tuple(each for each in found if each.whose in NAMES)
         self.own = _without(self.written, found, {"quoted", "doubtful"})
         hidden = [each._replace(start=each.start - 1, end=each.end + 1) for each in self.named]
         hidden += found
@@ -125,7 +125,9 @@ class Turn:
         """
         number = bisect_right(self._begins, place) - 1
         return self._doubted(number) or bool(
-            number and THEN.match(self.low, self._begins[number]) and self._doubted(number - 1)
+            number
+            and _FORMS.then.match(self.low, self._begins[number])
+            and self._doubted(number - 1)
         )
 
     @cached_property
@@ -159,12 +161,10 @@ class Turn:
     def voices(self) -> tuple[Clause, ...]:
         """The clauses; those of a sentence whose force is in doubt are doubted."""
         return tuple(
-            [
-                clause._replace(voice="doubted")
-                if clause.voice == "said" and self.doubted(clause.start)
-                else clause
-                for clause in self.clauses
-            ]
+            clause._replace(voice="doubted")
+            if clause.voice == "said" and self.doubted(clause.start)
+            else clause
+            for clause in self.clauses
         )
 
     def texts(self, voice: Voice) -> Iterator[str]:

@@ -261,10 +261,7 @@ def _lines(
             if _ODD.match(low[start:end].strip()):
                 yield Extent(start, end, "unsure")
         return
-    bits = [
-        _bit(text[start:end], frozenset(_kinds(low, start, end)))
-        for start, end in own + wrapped
-    ]
+    bits = [_bit(text[start:end], _kinds(low, start, end)) for start, end in own + wrapped]
     listed = _listed([low[start:end] for start, end in own], bits)
     asking = [
         at
@@ -297,13 +294,13 @@ def _lines(
 def _listed(
     lines: Sequence[str],
     bits: Sequence[_Bit],
-) -> frozenset[int]:
+) -> set[int]:
     """Which lines are a list of the user's own: all of the turn; what is to be done, behind a
     lead-in; what a request is about.
     """
-    items = [bool(ITEM.match(line)) for line in lines]
+    items = [*map(ITEM.match, lines)]
     if all(items) and len(bits) == len(lines):
-        return frozenset(range(len(lines)))
+        return set(range(len(lines)))
     found = set[int]()
     led = ""
     for at, (line, item) in enumerate(zip(lines, items, strict=True)):
@@ -313,7 +310,7 @@ def _listed(
                 led = "done" if leads(line) else "named" if bits[at].leads else ""
         if led == "done" or (led and (not item or bits[at].kinds <= {"open"})):
             found.add(at)
-    return frozenset(found)
+    return found
 
 
 def _of_another(
@@ -341,13 +338,16 @@ def _kinds(
     low: str,
     start: int,
     end: int,
-) -> Iterator[Kind]:
+) -> frozenset[Kind]:
     """The kinds of the pieces of a line, clause by clause, as a turn of this line alone would
     have them.
     """
     line = low[start:end]
-    for _, at, to in clauses(line, without_idioms(line)):
-        yield from (piece.kind for piece in pieces(low, start + at, start + to))
+    return frozenset(
+        piece.kind
+        for _, at, to in clauses(line, without_idioms(line))
+        for piece in pieces(low, start + at, start + to)
+    )
 
 
 class _Bit(NamedTuple):
@@ -376,7 +376,7 @@ def _bit(line: str, kinds: frozenset[Kind]) -> _Bit:
     field = None
     if odd:
         field = _FORMS.field.match(low)
-    if field and {*_kinds(low, field.end() - 1, len(low))} <= {"open", "statement"}:
+    if field and _kinds(low, field.end() - 1, len(low)) <= {"open", "statement"}:
         return _Bit(odd=True, behind="all", field=True)
     looks = bare.endswith("?") or not kinds.isdisjoint({"question", "look"})
     looks = looks and not (VALUE.search(line) or _FORMS.afterwards.search(low))
@@ -473,12 +473,11 @@ def _named(
     begins = max(0, at - MAX_PIECE)
     if ended := _FORMS.ended.match(low, begins, at):
         begins = ended.end()
-    before = [] if titled else [*pieces(low, begins, at)]
-    read = None
-    if before:
-        read = before[-1]
+    before = [*pieces(low, begins, at)]
+    read = before[-1] if before else None
     asks = (
-        read
+        not titled
+        and read
         and read.kind not in {"question", "statement"}
         and _FORMS.governed.search(low, start, at)
     )
@@ -496,7 +495,7 @@ def _named(
         ):
             return "typed"
         if len(typed) < 2 and (
-            " " not in inner or {*_kinds(small(inner), 0, len(inner))} <= {"open"}
+            " " not in inner or _kinds(small(inner), 0, len(inner)) <= {"open"}
         ):
             return "named"
     if titled or joined or _FORMS.determined.search(low, start, at):

@@ -85,7 +85,7 @@ def _words(text: str) -> Iterator[_Word]:
 
 
 def _joined(cores: Iterable[str]) -> str:
-    return _NEXT + "".join([core + _NEXT for core in cores])
+    return _NEXT + "".join(core + _NEXT for core in cores)
 
 
 @once
@@ -141,12 +141,10 @@ def said(prompt: Prompt, text: str) -> Said | None:
     """
     inner = text.strip()
     wanted = [*_words(inner)]
-    around = text.replace(inner, "", 1)
-    if _FORMS.laid_out.search(around) or not any(
-        c.isalnum() for word in wanted for c in word.core
-    ):
-        return None
     needle = _joined([word.core for word in wanted])
+    around = text.replace(inner, "", 1)
+    if _FORMS.laid_out.search(around) or not any(map(str.isalnum, needle)):
+        return None
     for number, turn in reversed([*enumerate(prompt.turns)]):
         heard = _read(turn)
         if needle in heard.denied:
