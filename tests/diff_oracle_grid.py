@@ -10,7 +10,7 @@ from typing import Any
 
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.decision.decide import decide
-from agentgate.diff.search import missing
+from agentgate.diff.search import missing_rule
 from agentgate.language.prompt import Prompt
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.request import Agent, Call, Derived, EarlierCall, Header, Posture, RunState, Surroundings, User
@@ -185,4 +185,4 @@ def needs_less(old: Workflow, new: Workflow, run: RunState, call: Call, around: 
     if isinstance(after, Deny):
         return False
     before = decide(old, RunState(run.header, run.turns, run.intents, run.prompt, run.calls, run.revision), call, around)
-    return isinstance(before, Deny) or missing([h.rule for h in before.holds], [h.rule for h in after.holds]) is not None
+    return isinstance(before, Deny) or missing_rule([h.rule for h in before.holds], [h.rule for h in after.holds]) is not None

@@ -9,7 +9,7 @@ import pytest
 
 from agentgate.decision.answer import Deny
 from agentgate.diff import compare
-from agentgate.diff.search import missing
+from agentgate.diff.search import missing_rule
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
 from agentgate.review.scenarios.scene import Scene
@@ -63,7 +63,7 @@ def needs_less(old: Workflow, new: Workflow, **base: Any) -> bool:
     before, after = scene.decide(old), scene.decide(new)
     if isinstance(after, Deny):
         return False
-    return isinstance(before, Deny) or missing([h.rule for h in before.holds], [h.rule for h in after.holds]) is not None
+    return isinstance(before, Deny) or missing_rule([h.rule for h in before.holds], [h.rule for h in after.holds]) is not None
 
 
 FROM_LOOK = "id: ask, when: {payee: {origin: [look.owner]}}, approvers: {group: leads, count: 1}, timeout: 10m"
@@ -119,9 +119,9 @@ def test_what_keeps_out_the_requester_is_not_replaced_by_what_does_not():
     old = load(args=PAY, more=("id: ask, " + SHORT,)).tools["pay"].step_ups
     new = load(args=PAY, more=("id: other, " + SHORT,)).tools["pay"].step_ups
     assert old[0].exclude == ("requester",)
-    assert missing(old, new) is None
-    assert missing(old, [replace(new[0], exclude=())]) == old[0]
-    assert missing([replace(old[0], exclude=())], new) is None
+    assert missing_rule(old, new) is None
+    assert missing_rule(old, [replace(new[0], exclude=())]) == old[0]
+    assert missing_rule([replace(old[0], exclude=())], new) is None
 
 
 ROWS = (

@@ -12,7 +12,7 @@ import pytest
 
 from agentgate.diff import ENGINE, Diff, Finding, compare, forms
 from agentgate.diff.language import Budget, Language, TooLarge
-from agentgate.diff.table import CALLS, LIST, NONE, READ, TABLE, unlisted
+from agentgate.diff.table import CALLS, LIST, NONE, READ, TABLE, fields_without_row
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import roles_of
 from agentgate.loading.definition import load_text
@@ -554,7 +554,7 @@ def test_a_field_without_a_row_counts_also_where_its_block_is_new(monkeypatch: p
 def test_a_field_without_a_row_is_left_to_read(monkeypatch: pytest.MonkeyPatch):
     rows = {name: {k: v for k, v in of.items() if k != "at_most"} for name, of in TABLE.items()}
     monkeypatch.setattr("agentgate.diff.table.TABLE", rows)
-    assert [path for path, _ in unlisted(OLD) if "args.amount" in path] == ["tools.payments.refund.args.amount.at_most"]
+    assert [path for path, _ in fields_without_row(OLD) if "args.amount" in path] == ["tools.payments.refund.args.amount.at_most"]
     found = compare(OLD, load(("at_most: orders.get.total, ", "")))
     assert "tools.payments.refund.args.amount.at_most" in found.read_yourself
 

@@ -89,15 +89,15 @@ TEXTS = st.text(ALPHABET, max_size=6)
 def members(expression: Expression, texts: Iterable[str], alphabet: Ranges) -> set[str]:
     """The texts that are in a language."""
     language = Language([expression], alphabet)
-    return {text for text in texts if matches(language, text)}
+    return {text for text in texts if all(inside(alphabet, ord(character)) for character in text) and matches(language, text)}
 
 
 def matches(language: Language, text: str) -> bool:
     state = language.start
+    masks = language._masks
     for character in text:
-        atom = next((a for a, parts in enumerate(language._parts) if inside(parts, ord(character))), None)
-        if atom is None:
-            return False
+        held = [inside(ranges, ord(character)) for ranges in masks]
+        atom = next(a for a in range(len(language.letters)) if [bool(mask >> a & 1) for mask in masks.values()] == held)
         state = tuple([language.derived(term, atom) for term in state])
     return state[0].nullable
 

@@ -10,8 +10,9 @@ equal. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 
 from agentgate.diff import plain, surroundings, table, tools
 from agentgate.diff.finding import ABSENT, NULL, REMOVED, Diff, Field, Finding
@@ -34,72 +35,71 @@ def compare(old: Workflow, new: Workflow) -> Diff:
     Findings come worst first: what is no longer refused, what asks less, what grants more; then
     what is left to read.
     """
-    read = {path: (one, other) for path, one, other in (*_read(old, new), *_unlisted(old, new))}
+    unread = chain(_differences_to_read(old, new), _differences_without_row(old, new))
+    read = dict(unread)
     unanswered: list[str] = []
     budget = Budget()
-    pairs = {
-        name: tools.worlds(old, new, name, unanswered, budget)
-        for name in new.tools
-        if name in old.tools and not table.same(*_deciding(old, new, name))
-    }
+    pairs = {}
+    for name, before, after in table.in_both_versions(old.tools, new.tools):
+        decided_before = _deciding_values(old, before)
+        if not table.mean_the_same(decided_before, _deciding_values(new, after)):
+            pairs[name] = tools.worlds_of_tool(old, new, name, unanswered, budget)
     for path in unanswered:
         read.setdefault(path, (None, None))
-    shared = list(surroundings.fields(old, new))
+    shared = list(surroundings.shared_fields(old, new))
     # the other direction is made of the same fields, the versions exchanged
     there = _Direction(old, new, shared, pairs, read, budget)
     # worst first: what needs no release, what still needs one, what no single call shows
-    wide = _distinct(sorted(there.wider(), key=lambda f: (not f.call, f.asks)))
-    # what has no order is wider both ways, and less in neither
-    either = {_counted(f) for f in wide if not f.call}
-    narrow = _distinct(
-        _backwards(f) for f in there.back().wider() if f.call or _counted(f) not in either
+    wide = _distinct_findings(
+        sorted(there.wider(), key=lambda finding: (not finding.call, finding.asks))
     )
-    differing = (*wide, *narrow)
-    alike = {
-        path: (one, other) for path, one, other in _same_calls(old, new, differing, tuple(read))
-    }
-    return Diff(wide, narrow, tuple(read), tuple(alike), {**read, **alike})
+    # what has no order is wider both ways, and less in neither
+    either = {_what_it_counts(finding) for finding in wide if not finding.call}
+    narrow = _distinct_findings(
+        _finding_backwards(finding)
+        for finding in there.back().wider()
+        if finding.call or _what_it_counts(finding) not in either
+    )
+    rewritten = _rewritten_rules(old, new, (*wide, *narrow), tuple(read))
+    alike = dict(rewritten)
+    return Diff(
+        wider=wide,
+        narrower=narrow,
+        read_yourself=tuple(read),
+        same_calls=tuple(alike),
+        differs={**read, **alike},
+    )
 
 
-def _counted(finding: Finding) -> tuple[str, str]:
+def _what_it_counts(finding: Finding) -> tuple[str, str]:
     """What a finding is about; of a limit, what it counts, over whatever window."""
     return finding.tool, finding.counts or finding.field
 
 
-def _same_calls(
-    old: Workflow, new: Workflow, findings: tuple[Finding, ...], read: Names
-) -> Iterator[tuple[str, object, object]]:
-    """Arguments whose rules differ and allow the same calls: path, old and new rule."""
-    for name, one, another in table.kept(old.tools, new.tools):
-        for arg, rule, other in table.kept(one.args, another.args):
-            path = f"tools.{name}.args.{arg}"
-            told = any(
-                f.tool == name and (f.field + ".").startswith((f"args.{arg}.", "tool."))
-                for f in findings
-            )
-            if (
-                not table.same(rule, other)
-                and not told
-                and not any(p.startswith(path) for p in read)
-            ):
-                yield path, rule, other
-
-
-def _deciding(
+def _rewritten_rules(
     old: Workflow,
     new: Workflow,
-    name: str,
-) -> tuple[object, object]:
+    findings: tuple[Finding, ...],
+    read: Names,
+) -> Iterator[_Difference]:
+    """Arguments whose rules differ and allow the same calls: path, old and new rule."""
+    for name, before, after in table.in_both_versions(old.tools, new.tools):
+        fields = [finding.field + "." for finding in findings if finding.tool == name]
+        for argument, rule, other in table.in_both_versions(before.args, after.args):
+            path = f"tools.{name}.args.{argument}"
+            told = any(field.startswith((f"args.{argument}.", "tool.")) for field in fields)
+            left_to_read = any(each.startswith(path) for each in read)
+            if not told and not left_to_read and not table.mean_the_same(rule, other):
+                yield path, (rule, other)
+
+
+def _deciding_values(workflow: Workflow, tool: Tool) -> object:
     """What decides a call to a tool, beside what all tools share."""
-
-    def of(workflow: Workflow, tool: Tool) -> object:
-        intents = tuple(
-            (n, workflow.intents[n].unclear if n in workflow.intents else None)
-            for n in tool.every_need
-        )
-        return tool, intents, not workflow.intents
-
-    return of(old, old.tools[name]), of(new, new.tools[name])
+    intents = workflow.intents
+    unclear = {
+        need: intents[need].unclear if need in intents else None for need in tool.every_need
+    }
+    return tool, tuple(unclear.items()), not intents
 
 
 @value_class
@@ -116,40 +116,53 @@ class _Direction:
     new: Workflow
     shared: list[Field]
     pairs: Mapping[str, list[list[Field]]]
-    read: dict[str, tuple[object, object]]
+    read: dict[str, _Values]
     budget: Budget
 
     def back(self) -> _Direction:
         """The other direction."""
         pairs = {
-            name: [[f.swapped() for f in fields] for fields in worlds]
+            name: [_swapped_fields(fields) for fields in worlds]
             for name, worlds in self.pairs.items()
         }
-        shared = [f.swapped() for f in self.shared]
-        return replace(self, old=self.new, new=self.old, shared=shared, pairs=pairs)
+        return replace(
+            self,
+            old=self.new,
+            new=self.old,
+            shared=_swapped_fields(self.shared),
+            pairs=pairs,
+        )
 
     def wider(self) -> Iterator[Finding]:
         """What became wider in it."""
         shared = self.shared
-        loosened = any(c.old.status > c.new.status for f in shared for c in f.cells)
+        loosened = any(
+            cell.old.status > cell.new.status for field in shared for cell in field.cells
+        )
         for name, tool in self.new.tools.items():
             before = self.old.tools.get(name)
-            asking = Asking(before.step_ups if before else tool.step_ups, tool.step_ups)
-            worlds = [World(name, shared, own, asking) for own in self.pairs.get(name, ())]
+            asking = Asking((before or tool).step_ups, tool.step_ups)
             if before:
+                fields = self.pairs.get(name, ())
+                worlds = [World(name, shared, own, asking) for own in fields]
                 yield from self._gained(name, worlds)
             else:
                 worlds = self._callable(name, asking)
-                yield from [world.added() for world in worlds[:1]]
+                for world in worlds[:1]:
+                    yield world.added()
             if loosened:
                 able = [world for world in worlds if world.callable]
                 able = able or self._callable(name, asking)
                 loosened = not able  # any tool shows what all share
                 for world in able[:1]:
                     yield from world.refused_before()
-        yield from plain.workflow(self.old, self.new)
+        yield from plain.findings_without_call(self.old, self.new)
 
-    def _gained(self, name: str, worlds: list[World]) -> Iterator[Finding]:
+    def _gained(
+        self,
+        name: str,
+        worlds: list[World],
+    ) -> Iterator[Finding]:
         for world in worlds:
             try:
                 yield from world.gained()
@@ -160,66 +173,70 @@ class _Direction:
         """The worlds in which some call to a tool of the new version is allowed, the tool taken
         as unchanged.
         """
-        found = tools.worlds(self.new, self.new, name, [], self.budget)
+        found = tools.worlds_of_tool(self.new, self.new, name, [], self.budget)
         worlds = [World(name, self.shared, fields, asking) for fields in found]
         return [world for world in worlds if world.callable]
 
 
-# path, old and new value; None where a version has none
-_Differs = Iterator[tuple[str, object, object]]
+def _swapped_fields(fields: Iterable[Field]) -> list[Field]:
+    return [field.swapped() for field in fields]
 
 
-def _read(old: Workflow, new: Workflow) -> _Differs:
+# the old and the new value, None where a version has none; and where they stand
+_Values = tuple[object, object]
+_Difference = tuple[str, _Values]
+
+
+def _differences_to_read(
+    old: Workflow,
+    new: Workflow,
+) -> Iterator[_Difference]:
     """What differs and has no exact answer."""
-    yield from table.to_read(old, new)
-    yield from _in_one(old.intents, new.intents, "intents")
+    yield from table.differences_to_read(old, new)
+    yield from _in_one_version(old.intents, new.intents, "intents")
     if new.version < old.version:
-        yield "version", old.version, new.version
-    for name, before, after in table.kept(old.tools, new.tools):
-        if "read" not in {before.effect, after.effect} and before.effect != after.effect:
-            yield f"tools.{name}.effect", before.effect, after.effect
+        yield "version", (old.version, new.version)
+    for name, before, after in table.in_both_versions(old.tools, new.tools):
+        effects = {before.effect, after.effect}
+        if len(effects) > 1 and "read" not in effects:
+            yield f"tools.{name}.effect", (before.effect, after.effect)
         # its rows hold other facts too
-        if any("[]" in fact.path for tool in (before, after) for fact in tool.facts.values()):
-            yield from _in_one(before.facts, after.facts, f"tools.{name}.facts")
+        facts = (*before.facts.values(), *after.facts.values())
+        if any("[]" in fact.path for fact in facts):
+            yield from _in_one_version(before.facts, after.facts, f"tools.{name}.facts")
 
 
-def _in_one(
+def _in_one_version(
     old: Mapping[str, object],
     new: Mapping[str, object],
     path: str,
-) -> _Differs:
-    return (
-        (f"{path}.{name}", old.get(name), new.get(name))
-        for name in (*old, *new)
-        if (name in old) != (name in new)
-    )
+) -> Iterator[_Difference]:
+    for name in (*old, *new):
+        if (name in old) != (name in new):
+            yield f"{path}.{name}", (old.get(name), new.get(name))
 
 
-def _unlisted(old: Workflow, new: Workflow) -> _Differs:
+def _differences_without_row(
+    old: Workflow,
+    new: Workflow,
+) -> Iterator[_Difference]:
     """Fields without a row in the table."""
-    before = dict(table.unlisted(old))
-    after = dict(table.unlisted(new))
-    paths = dict.fromkeys((*before, *after))
-    yield from (
-        (path, before.get(path), after.get(path))
-        for path in paths
-        if before.get(path) != after.get(path)
-    )
+    before = dict(table.fields_without_row(old))
+    after = dict(table.fields_without_row(new))
+    for path in dict.fromkeys((*before, *after)):
+        if before.get(path) != after.get(path):
+            yield path, (before.get(path), after.get(path))
 
 
-def _backwards(finding: Finding) -> Finding:
+def _finding_backwards(finding: Finding) -> Finding:
     """A finding of the comparison the other way round, in the words of this one."""
     old = "" if finding.new == REMOVED else finding.new
-    return replace(
-        finding,
-        old=old,
-        new=finding.old or (REMOVED if old and not finding.call else ""),
-        effect=finding.back,
-    )
+    gone = REMOVED if old and not finding.call else ""
+    return replace(finding, old=old, new=finding.old or gone, effect=finding.back)
 
 
-def _distinct(findings: Iterator[Finding] | list[Finding]) -> tuple[Finding, ...]:
+def _distinct_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     first: dict[tuple[str, str], Finding] = {}
-    for each in findings:
-        first.setdefault((each.tool, each.field), each)
+    for finding in findings:
+        first.setdefault((finding.tool, finding.field), finding)
     return tuple(first.values())

@@ -33,6 +33,7 @@ ABSENT = Unsent.ABSENT
 NULL = Unsent.NULL
 REMOVED = "(removed)"  # the text of a rule or a limit that is gone
 Point = Mapping[str, Any]
+Texts = tuple[str, str]  # of a rule, in the old and the new version
 
 
 class Status(IntEnum):
@@ -102,11 +103,14 @@ class Field:
 
     name: str
     cells: tuple[Cell, ...]
-    said: Mapping[str, tuple[str, str]] = having(default_factory=dict)
+    said: Mapping[str, Texts] = having(default_factory=dict)
 
     def swapped(self) -> Field:
         """The same field with the versions exchanged."""
-        cells = [replace(cell, old=cell.new, new=cell.old) for cell in self.cells]
+        cells = [
+            replace(cell_of_statuses, old=cell_of_statuses.new, new=cell_of_statuses.old)
+            for cell_of_statuses in self.cells
+        ]
         said = {label: (new, old) for label, (old, new) in self.said.items()}
         return Field(self.name, tuple(cells), said)
 
@@ -121,7 +125,7 @@ def asks(status: Status) -> bool:
     return status in {Status.CONFIRM, Status.ASK}
 
 
-def by(
+def ruling_by_label(
     label: str,
     status: Status,
     fires: int = -1,
@@ -136,15 +140,19 @@ def by(
     )
 
 
-def cell(
-    statuses: Iterable[Status], label: str, point: Point, shown: str, left_open: int = 0
+def cell_of_statuses(
+    statuses: Iterable[Status],
+    label: str,
+    point: Point,
+    shown: str,
+    left_open: int = 0,
 ) -> Cell:
     """A class of values about which one rule of each version, named by `label`, decides."""
-    old, new = (by(label, status, left_open=left_open) for status in statuses)
+    old, new = (ruling_by_label(label, status, left_open=left_open) for status in statuses)
     return Cell(old, new, point, shown)
 
 
-def field(
+def field_of_cells(
     name: str,
     cells: Iterable[Cell],
     said: Mapping[str, Sequence[str]],
@@ -197,11 +205,9 @@ class Finding:
 
     def __str__(self) -> str:
         where = f"{self.tool}: {self.field}" if self.tool else self.field
-        change = (
-            f"  {self.old or '(nothing)'} -> {self.new or '(nothing)'}"
-            if self.old or self.new
-            else ""
-        )
+        change = ""
+        if self.old or self.new:
+            change = f"  {self.old or '(nothing)'} -> {self.new or '(nothing)'}"
         shown = f"  e.g. {self.example}" if self.example else ""
         return f"{where}{change}{shown}  {self.effect}"
 

@@ -62,4 +62,7 @@ def language(source: str, without: str) -> Expression:
     """The texts that one RE2 source matches as a whole and another (empty: none) does not.
     Raises Unreadable.
     """
-    return Both((parse(source), Not(parse(without)))) if without else parse(source)
+    whole = parse(source)
+    if not without:
+        return whole
+    return Both((whole, Not(parse(without))))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, compress, pairwise
 from typing import Any
 
 from agentgate.values.characters import READABLE, Ranges, inside, union
@@ -23,6 +23,7 @@ MAX_WORK = 300_000  # derivatives and their parts, in one question
 MAX_WORK_IN_ALL = 3_000_000  # the same, in one comparison
 Vector = tuple[bool, ...]
 Groups = Sequence[tuple[int, ...]]
+Texts = dict[Vector, str]  # the first of each combination
 
 
 @dataclass(slots=True, eq=False)
@@ -72,49 +73,59 @@ class Budget:
             raise TooLarge
 
 
-def _sets(part: Expression, sets: dict[Ranges, None]) -> None:
+def _collect_sets(
+    part: Expression,
+    character_sets: dict[Ranges, None],
+) -> None:
     if isinstance(part, Chars):
-        sets[part.ranges] = None
+        character_sets[part.ranges] = None
     elif isinstance(part, Not | Repeat):
-        _sets(part.part, sets)
+        _collect_sets(part.part, character_sets)
     else:
         for inner in part.parts:
-            _sets(inner, sets)
+            _collect_sets(inner, character_sets)
 
 
 class Language:
     """Several expressions over one alphabet of atoms."""
 
     def __init__(
-        self, expressions: Sequence[Expression], alphabet: Ranges, budget: Budget | None = None
+        self,
+        expressions: Sequence[Expression],
+        alphabet: Ranges,
+        budget: Budget | None = None,
     ) -> None:
         self._own = Budget(MAX_WORK)
         self._shared = budget or Budget()
-        sets: dict[Ranges, None] = {}
+        character_sets: dict[Ranges, None] = {}
         for expression in expressions:
-            _sets(expression, sets)
-        self._atoms(list(sets), alphabet)
+            _collect_sets(expression, character_sets)
+        self._atoms(list(character_sets), alphabet)
         self._known: dict[object, Term] = {}
-        self.start = tuple(self._compiled(e) for e in expressions)
+        self.start = tuple(self._compiled(expression) for expression in expressions)
 
     # --- the alphabet -------------------------------------------------------------------------
-    def _atoms(self, sets: list[Ranges], alphabet: Ranges) -> None:
-        cuts = sorted(
-            {p for ranges in (alphabet, *sets) for low, high in ranges for p in (low, high + 1)}
-        )
-        groups: dict[tuple[bool, ...], list[tuple[int, int]]] = {}
-        for low, following in pairwise(cuts):
+    def _atoms(
+        self,
+        character_sets: list[Ranges],
+        alphabet: Ranges,
+    ) -> None:
+        cuts: set[int] = set()
+        for low, high in chain(alphabet, *character_sets):
+            cuts |= {low, high + 1}
+        groups: dict[Vector, list[tuple[int, int]]] = {}
+        for low, following in pairwise(sorted(cuts)):
             if inside(alphabet, low):
-                groups.setdefault(tuple(inside(s, low) for s in sets), []).append(
-                    (low, following - 1)
-                )
-        atoms = sorted((self._shown(union(parts)), member) for member, parts in groups.items())
+                membership = tuple(inside(ranges, low) for ranges in character_sets)
+                groups.setdefault(membership, []).append((low, following - 1))
+        atoms = sorted(
+            [(self._shown(union(parts)), membership) for membership, parts in groups.items()]
+        )
         self.letters = [chr(letter) for (_, letter), _ in atoms]
-        self._parts = [groups[member] for _, member in atoms]
-        self._masks = {
-            ranges: sum(1 << a for a, (_, member) in enumerate(atoms) if member[i])
-            for i, ranges in enumerate(sets)
-        }
+        self._masks = dict.fromkeys(character_sets, 0)
+        for atom, (_, membership) in enumerate(atoms):
+            for ranges in compress(character_sets, membership):
+                self._masks[ranges] |= 1 << atom
         self._every = (1 << len(atoms)) - 1
 
     @staticmethod
@@ -142,9 +153,9 @@ class Language:
                     term = self._then(self._compiled(inner), term)
                 return term
             case Either():
-                return self._either([self._compiled(p) for p in part.parts])
+                return self._either([self._compiled(inner) for inner in part.parts])
             case Both():  # by De Morgan's law, so that terms have one form fewer
-                others = [self._not(self._compiled(p)) for p in part.parts]
+                others = [self._not(self._compiled(inner)) for inner in part.parts]
                 return self._not(self._either(others))
             case Not():
                 return self._not(self._compiled(part.part))
@@ -185,12 +196,13 @@ class Language:
             return _ALL
         if mask:
             flat.add(self._chars(mask))
-        if any(p.nullable for p in flat - {_EMPTY}):
+        if any(part.nullable for part in flat - {_EMPTY}):
             flat.discard(_EMPTY)
         if len(flat) < 2:
             return next(iter(flat), _NONE)
         self._spend(len(flat))
-        return self._term("either", frozenset(flat), any(p.nullable for p in flat))
+        nullable = any(part.nullable for part in flat)
+        return self._term("either", frozenset(flat), nullable)
 
     def _not(self, part: Term) -> Term:
         if part is _NONE:
@@ -208,15 +220,16 @@ class Language:
         low: int,
         high: int | None,
     ) -> Term:
-        if part in {_NONE, _EMPTY}:
-            return _EMPTY if part is _EMPTY or low == 0 else _NONE
-        if high == 0:
+        if high == 0 or part is _EMPTY:
             return _EMPTY
+        if part is _NONE:
+            return _EMPTY if low == 0 else _NONE
         if part.nullable:
             low = 0
         if (low, high) == (1, 1):
             return part
-        if (low, high) == (0, None) and part in {_ALL, self._chars(self._every)}:
+        every = {_ALL, self._chars(self._every)}
+        if part in every and (low, high) == (0, None):
             return _ALL
         return self._term("repeat", (part, low, high), low == 0)
 
@@ -243,12 +256,13 @@ class Language:
                     return after
                 return self._either([after, self.derived(rest, atom)])
             case "either":
-                return self._either([self.derived(p, atom) for p in term.parts])
+                return self._either([self.derived(part, atom) for part in term.parts])
             case "not":
                 return self._not(self.derived(term.parts, atom))
             case "repeat":
                 part, low, high = term.parts
-                rest = self._repeat(part, max(low - 1, 0), high and high - 1)
+                fewer = max(low - 1, 0)
+                rest = self._repeat(part, fewer, high and high - 1)
                 return self._then(self.derived(part, atom), rest)
         return _ALL if term is _ALL else _NONE
 
@@ -256,8 +270,8 @@ class Language:
     def vectors(
         self,
         groups: Groups = ((),),
-        enough: Callable[[dict[Vector, str]], bool] = lambda _: False,
-    ) -> dict[Vector, str]:
+        enough: Callable[[Texts], bool] = lambda _: False,
+    ) -> Texts:
         """Every combination of expressions that some text matches, with a shortest such text.
 
         Args:
@@ -268,12 +282,10 @@ class Language:
         Raises:
             TooLarge: more than `MAX_STATES` states.
         """
-        shortest: dict[Vector, str] = {}
+        shortest: Texts = {}
         for state, parent in self._walk(groups):
             vector = _vector(state)
-            if vector not in shortest and any(
-                all(vector[i] for i in group) for group in groups
-            ):
+            if vector not in shortest and _meets_a_group(vector, groups):
                 shortest[vector] = self._text(state, parent)
                 if enough(shortest):
                     break
@@ -281,14 +293,10 @@ class Language:
 
     def texts(self, wanted: Callable[[Vector], bool]) -> str | None:
         """A shortest text whose combination is wanted, or None when there is none."""
-        return next(
-            (
-                self._text(state, parent)
-                for state, parent in self._walk(((),))
-                if wanted(_vector(state))
-            ),
-            None,
-        )
+        for state, parent in self._walk(((),)):
+            if wanted(_vector(state)):
+                return self._text(state, parent)
+        return None
 
     def _walk(self, groups: Groups) -> Iterator[tuple[State, _Parents]]:
         """Every state from which a text that counts can still follow, nearest first, with how
@@ -300,9 +308,10 @@ class Language:
             yield state, parent
             for atom in range(len(self.letters)):
                 after = tuple([self.derived(term, atom) for term in state])
-                if after not in parent and any(
-                    all(after[i] is not _NONE for i in group) for group in groups
-                ):
+                if after in parent:
+                    continue
+                possible = tuple([term is not _NONE for term in after])
+                if _meets_a_group(possible, groups):
                     if len(parent) >= MAX_STATES:
                         raise TooLarge
                     parent[after] = (state, atom)
@@ -319,3 +328,7 @@ class Language:
 
 def _vector(state: State) -> Vector:
     return tuple([term.nullable for term in state])
+
+
+def _meets_a_group(vector: Vector, groups: Groups) -> bool:
+    return any(all(vector[index] for index in group) for group in groups)

@@ -9,7 +9,7 @@ other.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from itertools import chain
 from operator import gt, lt, ne
 from typing import Any
 
@@ -17,7 +17,7 @@ from agentgate.decision.origins.kinds import kind_of
 from agentgate.diff.finding import REMOVED, Finding
 from agentgate.diff.forms import alphabet, form
 from agentgate.diff.language import Language, TooLarge
-from agentgate.diff.table import by_id, kept, same
+from agentgate.diff.table import in_both_versions, mean_the_same, rules_by_id
 from agentgate.values.expression import Unreadable, parse
 from agentgate.values.tables import read_table
 from agentgate.values.times import duration
@@ -45,7 +45,7 @@ _Effects = tuple[str, str]  # of the change, and of the change the other way rou
 _Wider = Iterator[tuple[str, object, object, _Effects]]
 
 
-def _findings(
+def _findings_of(
     tool: str,
     wider: _Wider,
     counts: str = "",
@@ -57,42 +57,48 @@ def _findings(
         )
 
 
-def _would(count: str) -> _Effects:
+def _effects_of_counting(count: str) -> _Effects:
     """The effects of counting, and of not counting: ``... would {}count ...``."""
     return count.replace("{}", ""), count.replace("{}", "not ")
 
 
-def workflow(old: Workflow, new: Workflow) -> Iterator[Finding]:
+def findings_without_call(
+    old: Workflow,
+    new: Workflow,
+) -> Iterator[Finding]:
     """What became wider that no single call shows."""
-    yield from _findings("", _whole(old, new))
-    for name, before, after in kept(old.tools, new.tools):
-        yield from _findings(name, _granted(before, after))
+    yield from _findings_of("", _wider_as_a_whole(old, new))
+    for name, before, after in in_both_versions(old.tools, new.tools):
+        yield from _findings_of(name, _wider_grants(before, after))
         for limit in before.limits:
-            yield from _limit(limit, after)
-        yield from _findings(name, _inside(before, after))
-        yield from _findings(name, _among_tools(old, new, name))
+            yield from _findings_of_limit(limit, after)
+        wider = chain(
+            _wider_inside(before, after),
+            _wider_by_asking(old, new, before),
+            _wider_by_naming(old, new, before, after),
+            _wider_beside_others(old, before, after),
+        )
+        yield from _findings_of(name, wider)
 
 
-def _whole(old: Workflow, new: Workflow) -> _Wider:
+def _wider_as_a_whole(old: Workflow, new: Workflow) -> _Wider:
     """What became wider in the workflow as a whole."""
-    yield from _ordered(old.token, new.token)
-    yield from _ordered(old, new)
-    for name, before, after in kept(old.intents, new.intents):
-        yield from _ordered(before, after, f"intents.{name}.")
+    yield from _wider_by_order(old.token, new.token)
+    yield from _wider_by_order(old, new)
+    for name, before, after in in_both_versions(old.intents, new.intents):
+        yield from _wider_by_order(before, after, f"intents.{name}.")
         if after.reader and not before.reader:
-            key, was = (
-                ("unclear", before.unclear)
-                if after.words
-                else ("words", ", ".join(before.words))
-            )
             effects = (
                 "a model could find this request in words that are not listed",
                 "only listed words would request it",
             )
-            yield f"intents.{name}.{key}", was, "reader" if after.words else "", effects
+            if after.words:
+                yield f"intents.{name}.unclear", before.unclear, "reader", effects
+            else:
+                yield f"intents.{name}.words", ", ".join(before.words), "", effects
 
 
-def _ordered(
+def _wider_by_order(
     old: Any,
     new: Any,
     place: str = "",
@@ -106,58 +112,44 @@ def _ordered(
         ranks = row.get("ranks")
         ranked = [ranks[value] for value in values] if ranks else values
         if _EXCEEDS[row["exceeds"]](*ranked):
-            texts = row.get("texts", {})
-            was, now = (
-                duration(value)
-                if type(value) is int
-                else texts.get(str(value), _words(value) or row.get("empty", ""))
-                for value in values
-            )
+            was, now = (_text_by_row(row, value) for value in values)
             told = row.get("told", {})
             by_name = {"old": told.get(was), "new": told.get(now)}
-            effects = row["effect"].format(**by_name), row["back"].format(**by_name)
+            effect = row["effect"].format(**by_name)
+            effects = (effect, row["back"].format(**by_name))
             yield place + row.get("path", name), was, now, effects
 
 
-def _among_tools(
-    old: Workflow,
-    new: Workflow,
-    name: str,
-) -> _Wider:
-    """What became wider in one tool by what stands in others."""
-    yield from _asked(old, new, name)
-    yield from _named(old, new, name)
-    for arg in _sized(old, new, name):
-        effects = (
-            "rows would count although the model chose how many",
-            "rows would not count where the model chose how many",
-        )
-        yield f"args.{arg}.page_size", "", "true", effects
-    yield from _joined(old, old.tools[name], new.tools[name])
+def _text_by_row(row: Any, value: Any) -> str:
+    """A value as the file writes it, as a row of ``orders.toml`` has it."""
+    if type(value) is int:
+        return duration(value)
+    text = _words_of(value) or row.get("empty", "")
+    return str(row.get("texts", {}).get(str(value), text))
 
 
-def _asked(
+def _wider_by_asking(
     old: Workflow,
     new: Workflow,
-    name: str,
+    tool: Tool,
 ) -> _Wider:
     """A step-up rule on a value's origin fires less often where fewer values count as having
     that origin.
     """
-    for rule in old.tools[name].step_ups:
-        for source in (
-            s
-            for when in rule.when
-            for s in when.origin or ()
-            if isinstance(s, Source) and kind_of(s).row_fact
-        ):
+    for rule in tool.step_ups:
+        origins = [origin for when in rule.when for origin in when.origin or ()]
+        for source in origins:
+            if not isinstance(source, Source) or not kind_of(source).row_fact:
+                continue
             before = old.tools[source.tool]
             after = new.tools.get(source.tool)
             fact = after.facts.get(source.field) if after else None
-            acts = before.effect == "read" and after and after.effect != "read"
-            led = any([*_standing(new, old, t), *_sized(new, old, t)] for t in new.tools)
-            fewer = fact and (fact.named or fact.named_by) and led
-            if not fact or acts or fewer or any(_fact(fact, before.facts[source.field])):
+            if (
+                not fact
+                or (before.effect == "read" and after and after.effect != "read")
+                or (is_named(fact) and _counts_by_others(new, old))
+                or any(_wider_fact(fact, before.facts[source.field]))
+            ):
                 yield (
                     f"step_up.{rule.id}.when",
                     f"from {source}",
@@ -166,75 +158,92 @@ def _asked(
                 )
 
 
-def _named(
+def _counts_by_others(old: Workflow, new: Workflow) -> bool:
+    """Whether, by what stands in some tool, more calls count as named by the user."""
+    for _, before, after in in_both_versions(old.tools, new.tools):
+        if any(_sources_that_stand(old, new, before, after)):
+            return True
+        if any(_sizes_of_pages(before, after)):
+            return True
+    return False
+
+
+def is_named(fact: Fact) -> bool:
+    """Whether it counts only where the user named its source, or its row."""
+    return fact.named or bool(fact.named_by)
+
+
+def _wider_by_naming(
     old: Workflow,
     new: Workflow,
-    name: str,
+    before: Tool,
+    after: Tool,
 ) -> _Wider:
     """More calls count as named by the user, where that makes facts count: trust extends to
     what counts as the user's words.
     """
-    facts = kept(old.tools[name].facts, new.tools[name].facts)
     if any(
-        (before.named and after.named) or (before.named_by and after.named_by)
-        for _, before, after in facts
+        (fact.named and other.named) or (fact.named_by and other.named_by)
+        for _, fact, other in in_both_versions(before.facts, after.facts)
     ):
-        for arg, source in _standing(old, new, name):
-            effects = _would(
+        for argument, source in _sources_that_stand(old, new, before, after):
+            effects = _effects_of_counting(
                 f"a call with what {source} returned would {{}}count as named by the user"
             )
             yield (
-                f"args.{arg}.from",
+                f"args.{argument}.from",
                 "",
                 f"{source}, which stands for the user's words",
                 effects,
             )
+    for argument in _sizes_of_pages(before, after):
+        effects = (
+            "rows would count although the model chose how many",
+            "rows would not count where the model chose how many",
+        )
+        yield f"args.{argument}.page_size", "", "true", effects
 
 
-def _standing(
+def _sources_that_stand(
     old: Workflow,
     new: Workflow,
-    name: str,
+    before: Tool,
+    after: Tool,
 ) -> Iterator[tuple[str, Source]]:
     """The arguments of a tool, each with a fact it may come from that counts as the user's
     words in the new version only.
     """
-    if name in old.tools and name in new.tools:
-        before = old.tools[name].args
-        for arg, rule in new.tools[name].args.items():
-            for source in rule.sources:
-                if _carries(new, source) and not (
-                    arg in before and source in before[arg].sources and _carries(old, source)
-                ):
-                    yield arg, source
+    for argument, rule in after.args.items():
+        known = before.args.get(argument)
+        for source in rule.sources:
+            listed = known is not None and source in known.sources
+            stood = listed and _stands_for_user(old, source)
+            if not stood and _stands_for_user(new, source):
+                yield argument, source
 
 
-def _sized(
-    old: Workflow,
-    new: Workflow,
-    name: str,
-) -> Iterator[str]:
+def _sizes_of_pages(before: Tool, after: Tool) -> Iterator[str]:
     """The arguments of a tool that are a page's size in the new version only."""
-    if name in old.tools and name in new.tools:
-        for arg, before, after in kept(old.tools[name].args, new.tools[name].args):
-            if after.page_size and not before.page_size:
-                yield arg
+    for argument, rule, other in in_both_versions(before.args, after.args):
+        if other.page_size and not rule.page_size:
+            yield argument
 
 
-def _carries(workflow: Workflow, source: Source) -> bool:
+def _stands_for_user(workflow: Workflow, source: Source) -> bool:
     """Whether a source is a fact of a read that counts as the user's words."""
     tool = workflow.tools.get(source.tool) if source.kind == "fact" else None
     fact = tool.facts.get(source.field) if tool else None
-    return bool(tool and fact and tool.effect == "read" and (fact.named or fact.named_by))
+    read = tool is not None and tool.effect == "read"
+    return read and fact is not None and is_named(fact)
 
 
-def _joined(
+def _wider_beside_others(
     workflow: Workflow,
     old: Tool,
     new: Tool,
 ) -> _Wider:
     """A rule can decide otherwise beside other arguments than alone: one call, one source."""
-    for arg, before, after in kept(old.args, new.args):
+    for argument, before, after in in_both_versions(old.args, new.args):
         if (
             before.max_items is not None
             and before.at_most
@@ -245,7 +254,7 @@ def _joined(
                 "a row that does not bound it would count",
                 "a row that does not bound it would not count",
             )
-            yield f"args.{arg}.at_most", before.at_most, after.at_most or "", effects
+            yield f"args.{argument}.at_most", before.at_most, after.at_most or "", effects
         for source in after.sources:
             read = workflow.tools.get(source.tool)
             fact = read.facts.get(source.field) if read else None
@@ -255,56 +264,66 @@ def _joined(
                 and fact
                 and fact.named_by
             ):
-                effects = _would(
+                effects = _effects_of_counting(
                     "a row that the user's words select and do not name would {}count"
                 )
-                yield f"args.{arg}.from", "", source, effects
+                yield f"args.{argument}.from", "", source, effects
 
 
-def _granted(old: Tool, new: Tool) -> _Wider:
+def _wider_grants(old: Tool, new: Tool) -> _Wider:
     """What a token of a tool is good for, and what its results are."""
-    yield from _ordered(old, new)
-    scopes = [t.scope or (t.name,) for t in (old, new)]
-    if not set(scopes[1]) <= set(scopes[0]):
-        yield (
-            "scope",
-            ", ".join(scopes[0]),
-            ", ".join(scopes[1]),
-            ("a token would grant more", "a token would grant less"),
-        )
+    yield from _wider_by_order(old, new)
+    before = old.scope or (old.name,)
+    after = new.scope or (new.name,)
+    if not set(after) <= set(before):
+        effects = ("a token would grant more", "a token would grant less")
+        yield "scope", ", ".join(before), ", ".join(after), effects
 
 
-def _inside(old: Tool, new: Tool) -> _Wider:
+def _wider_inside(old: Tool, new: Tool) -> _Wider:
     """What became wider in one tool, beside its calls and its limits."""
-    for _, rule, other in kept(by_id(old.step_ups), by_id(new.step_ups)):
-        shown = rule.show or tuple(old.args), other.show or tuple(new.args)
-        yield from _step_up(rule, other, shown)
-    yield from _upstream(old.upstream, new.upstream)
-    for arg, span in new.remember.items():
-        if span > old.remember.get(arg, 0):
-            effects = _would(
+    step_ups = rules_by_id(new.step_ups)
+    for rule in old.step_ups:
+        if rule.id in step_ups:
+            other = step_ups[rule.id]
+            shown_before = rule.show or tuple(old.args)
+            shown_after = other.show or tuple(new.args)
+            yield from _wider_step_up(rule, other, shown_before, shown_after)
+    yield from _wider_upstream(old.upstream, new.upstream)
+    for argument, span in new.remember.items():
+        if span > old.remember.get(argument, 0):
+            effects = _effects_of_counting(
                 "a value that the user confirmed would {}count in later runs, or for longer"
             )
-            yield f"remember.{arg}", duration(old.remember.get(arg)), duration(span), effects
-    for arg, before, after in kept(old.args, new.args):
+            yield (
+                f"remember.{argument}",
+                duration(old.remember.get(argument)),
+                duration(span),
+                effects,
+            )
+    for argument, before, after in in_both_versions(old.args, new.args):
         if (
             before.named_first
             and not after.named_first
-            and any(s.tool or s == USER for s in after.sources)
+            and any(source.tool or source == USER for source in after.sources)
         ):
-            effects = _would("a value of elsewhere would {}count where the user named another")
-            yield f"args.{arg}.named_first", "true", "", effects
-    for arg in sorted(_as_null(new) - _as_null(old)):
+            effects = _effects_of_counting(
+                "a value of elsewhere would {}count where the user named another"
+            )
+            yield f"args.{argument}.named_first", "true", "", effects
+    for argument in sorted(_as_null(new) - _as_null(old)):
         if all(
-            before.nullable for leaf, before, _ in kept(old.args, new.args) if root(leaf) == arg
+            before.nullable
+            for leaf, before, _ in in_both_versions(old.args, new.args)
+            if root(leaf) == argument
         ):
             effects = (
                 "null would count as left out: what is gone inside kept it from that",
                 "null would not count as left out",
             )
-            yield f"args.{arg}", "", "null", effects
-    for _, one, another in kept(old.facts, new.facts):
-        yield from _fact(one, another)
+            yield f"args.{argument}", "", "null", effects
+    for _, one, another in in_both_versions(old.facts, new.facts):
+        yield from _wider_fact(one, another)
 
 
 def _as_null(tool: Tool) -> set[str]:
@@ -314,60 +333,62 @@ def _as_null(tool: Tool) -> set[str]:
     return {root(rule.name) for rule in inside} - kept_by
 
 
-def _limit(limit: Limit, new: Tool) -> Iterator[Finding]:
-    alike = [n for n in new.limits if (n.tool, n.argument) == (limit.tool, limit.argument)]
-    count = replace(limit, line=0, maximum=0)
-    same_count = [n for n in alike if replace(n, line=0, maximum=0) == count]
-    if any(n.maximum <= limit.maximum for n in same_count):
+def _findings_of_limit(limit: Limit, new: Tool) -> Iterator[Finding]:
+    alike = [
+        other
+        for other in new.limits
+        if (other.tool, other.argument) == (limit.tool, limit.argument)
+    ]
+    window = (limit.per, limit.every)
+    same_count = [other for other in alike if (other.per, other.every) == window]
+    if any(other.maximum <= limit.maximum for other in same_count):
         return
-    what = "sum" if limit.argument else "count"
-    of = (
-        "any"
-        if limit.tool == ANY
-        else f"{limit.tool}.{limit.argument}"
-        if limit.argument
-        else limit.tool
-    )
-    after = min(same_count or alike[:1], key=lambda n: n.maximum, default=None)
+    after = min(same_count or alike[:1], key=lambda other: other.maximum, default=None)
     text = limit_text(after) if after else REMOVED
-    more = "more would be granted in all" + (
-        "" if same_count or not after else ": it counts anew, over another window"
-    )
+    more = "more would be granted in all"
+    if after and not same_count:
+        more += ": it counts anew, over another window"
     effects = (more, "less would be granted in all")
-    counts = f"limits.{what} {of}"
+    counts = f"limits.count {limit.tool}"
+    if limit.argument:
+        counts = f"limits.sum {limit.tool}.{limit.argument}"
     wider = (f"{counts} per {limit.per}", limit_text(limit), text, effects)
-    yield from _findings("" if limit.tool == ANY else new.name, iter([wider]), counts)
+    tool = "" if limit.tool == ANY else new.name
+    yield from _findings_of(tool, iter([wider]), counts)
 
 
 def limit_text(limit: Limit) -> str:
     """A limit as a reviewer reads it."""
     most = f"{limit.maximum / 10_000:.2f}" if limit.argument else str(limit.maximum)
-    return f"{most} per {limit.per}" + (
-        f" every {duration(limit.every)}" if limit.every else ""
-    )
+    window = f" every {duration(limit.every)}" if limit.every else ""
+    return f"{most} per {limit.per}{window}"
 
 
-def _step_up(
+def _wider_step_up(
     old: StepUpRule,
     new: StepUpRule,
-    shown: tuple[Names, Names],
+    before: Names,
+    after: Names,
 ) -> _Wider:
     name = f"step_up.{old.id}"
-    yield from _ordered(old, new, f"{name}.")
-    hidden = [s for s in shown[0] if s not in shown[1]]
+    yield from _wider_by_order(old, new, f"{name}.")
+    hidden = ", ".join(argument for argument in before if argument not in after)
     if hidden:
         effects = (
-            f"the approver would not see {', '.join(hidden)}",
-            f"the approver would also see {', '.join(hidden)}",
+            f"the approver would not see {hidden}",
+            f"the approver would also see {hidden}",
         )
-        yield f"{name}.show", ", ".join(shown[0]), ", ".join(shown[1]), effects
+        yield f"{name}.show", ", ".join(before), ", ".join(after), effects
 
 
-def _upstream(old: Upstream | None, new: Upstream | None) -> _Wider:
+def _wider_upstream(
+    old: Upstream | None,
+    new: Upstream | None,
+) -> _Wider:
     """Any other credential is wider, unless it is the same one for a shorter time, for fewer
     scopes, or bounded by a role.
     """
-    if not new or same(old, new):
+    if not new or mean_the_same(old, new):
         return
     if not old:
         yield (
@@ -382,21 +403,9 @@ def _upstream(old: Upstream | None, new: Upstream | None) -> _Wider:
     for key in sorted({*old.settings, *new.settings}):
         before = old.settings.get(key)
         after = new.settings.get(key)
-        fewer = (
-            isinstance(before, tuple) and isinstance(after, tuple) and set(after) <= set(before)
-        )
-        shorter = (
-            key == "duration"
-            and isinstance(before, int)
-            and isinstance(after, int)
-            and after <= before
-        )
-        bounded = key == "narrower_than" and before is None
-        if before != after and not (fewer or shorter or bounded):
-            was, now = (
-                duration(each) if key == "duration" and isinstance(each, int) else _words(each)
-                for each in (before, after)
-            )
+        if not _grants_no_more(key, before, after):
+            was = _setting_text(key, before)
+            now = _setting_text(key, after)
             yield f"upstream.{key}", was, now, _CREDENTIALS
     for key, less, more in (
         ("role", old.role_scopes, new.role_scopes),
@@ -404,15 +413,36 @@ def _upstream(old: Upstream | None, new: Upstream | None) -> _Wider:
     ):
         # the same role, of other scopes in roles.yaml
         if old.settings.get(key) == new.settings.get(key) and not more <= less:
-            yield (
-                f"upstream.{key}",
-                _words(tuple(sorted(less))),
-                _words(tuple(sorted(more))),
-                _CREDENTIALS,
-            )
+            was = ", ".join(sorted(less))
+            now = ", ".join(sorted(more))
+            yield f"upstream.{key}", was, now, _CREDENTIALS
 
 
-def _words(value: object) -> str:
+_Setting = str | int | Names | None
+
+
+def _grants_no_more(
+    key: str,
+    before: _Setting,
+    after: _Setting,
+) -> bool:
+    """Whether a setting is the same, names fewer, is shorter, or bounds what had no bound."""
+    if isinstance(before, tuple) and isinstance(after, tuple):
+        return set(after) <= set(before)
+    if key == "duration" and isinstance(before, int) and isinstance(after, int):
+        return after <= before
+    unbounded = key == "narrower_than" and before is None
+    return unbounded or before == after
+
+
+def _setting_text(key: str, value: _Setting) -> str:
+    """A setting as the file writes it."""
+    if key == "duration" and isinstance(value, int):
+        return duration(value)
+    return _words_of(value)
+
+
+def _words_of(value: object) -> str:
     return (
         ""
         if value is None
@@ -422,60 +452,51 @@ def _words(value: object) -> str:
     )
 
 
-def _fact(old: Fact, new: Fact) -> _Wider:
+def _wider_fact(old: Fact, new: Fact) -> _Wider:
     if old.named and (not new.named or new.confirmed > old.confirmed):
-        effects = _would(
+        effects = _effects_of_counting(
             "would {}count where the user did not name its source"
             + (", and confirmed it" if new.named else "")
         )
-        yield f"facts.{old.name}.trust", _trust(old), _trust(new), effects
-    if old.pattern and (not new.pattern or not _within(old, new)):
+        yield f"facts.{old.name}.trust", _trust_words(old), _trust_words(new), effects
+    if old.pattern and (not new.pattern or not _is_within(old, new)):
         after = new.pattern.source if new.pattern else ""
-        yield (
-            f"facts.{old.name}.pattern",
-            old.pattern.source,
-            after,
-            ("more values would count", "fewer values would count"),
-        )
+        effects = ("more values would count", "fewer values would count")
+        yield f"facts.{old.name}.pattern", old.pattern.source, after, effects
     # another label can mean another row, a label less too
     if old.named_by and set(old.named_by) != set(new.named_by):
-        others = (
-            "rows that the user does not name would count"
-            if not new.named_by
-            else "other rows would count as named"
-        )
-        fewer = "rows that the user does not name would not count"
-        yield (
-            f"facts.{old.name}.named_by",
-            ", ".join(old.named_by),
-            ", ".join(new.named_by),
-            (others, fewer),
-        )
+        effects = _effects_of_counting("rows that the user does not name would {}count")
+        if new.named_by:
+            effects = ("other rows would count as named", effects[1])
+        was = ", ".join(old.named_by)
+        now = ", ".join(new.named_by)
+        yield f"facts.{old.name}.named_by", was, now, effects
     if not set(old.where) <= set(new.where):
-        said = [
-            ", ".join(f"{fact}: {argument}" for fact, argument in f.where) for f in (old, new)
-        ]
-        effects = _would("rows that the call did not ask for would {}count")
-        yield f"facts.{old.name}.where", said[0], said[1], effects
+        was, now = (
+            ", ".join(f"{name}: {argument}" for name, argument in fact.where)
+            for fact in (old, new)
+        )
+        effects = _effects_of_counting("rows that the call did not ask for would {}count")
+        yield f"facts.{old.name}.where", was, now, effects
 
 
-def _trust(fact: Fact) -> str:
+def _trust_words(fact: Fact) -> str:
     return "confirmed" if fact.confirmed else "named" if fact.named else ""
 
 
-def _within(old: Fact, new: Fact) -> bool:
+def _is_within(old: Fact, new: Fact) -> bool:
     """Whether every value of the new pattern meets the old one; False also when that cannot be
     told.
     """
     if not old.pattern or not new.pattern or old.type != new.type:
         return old.pattern is None
-    if old.pattern.source == new.pattern.source:
+    before = old.pattern.source
+    after = new.pattern.source
+    if before == after:
         return True
     try:
-        language = Language(
-            [form(new.type), parse(new.pattern.source), parse(old.pattern.source)],
-            alphabet(new.type),
-        )
-        return language.texts(lambda v: v[0] and v[1] and not v[2]) is None
+        expressions = [form(new.type), parse(after), parse(before)]
+        language = Language(expressions, alphabet(new.type))
+        return language.texts(lambda matches: matches == (True, True, False)) is None
     except (Unreadable, TooLarge, RecursionError, KeyError):
         return False

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
-from agentgate.diff.arguments import describe
+from agentgate.diff.arguments import describe_rule
 from agentgate.diff.finding import (
     LEFT_OPEN,
     REMOVED,
@@ -29,7 +29,7 @@ from agentgate.diff.finding import (
     asks,
 )
 from agentgate.diff.language import TooLarge
-from agentgate.diff.table import by_id
+from agentgate.diff.table import rules_by_id
 from agentgate.values.value_class import value_class
 from agentgate.workflow.model import StepUpRule
 
@@ -48,17 +48,15 @@ class Asking:
 
 
 _Effect = Mapping[str, Any]  # of a finding: `effect`, `back` and `asks`
+_Rule = tuple[str, str, str]  # its name, its text in the old and the new version
 # Of one version: who must be asked at least, which rules can still fire, and what is left open.
 # Where every rule asks, no more is kept.
 _Side = tuple[Status, int, int]
 # what the step-up rules can still distinguish, in the old and the new version
 _State = tuple[_Side, _Side]
 _ANY: _Side = (Status.FREE, -1, 0)
-
-
-class _Path(NamedTuple):
-    cell: Cell
-    before: _Path | None
+_START: _State = (_ANY, _ANY)
+_OPEN = {"intent": "intent: unclear", "origin": "origin: unknown"}
 
 
 class World:
@@ -70,16 +68,18 @@ class World:
     """
 
     def __init__(
-        self, tool: str, shared: Sequence[Field], own: Sequence[Field], asking: Asking
+        self,
+        tool: str,
+        shared: Sequence[Field],
+        own: Sequence[Field],
+        asking: Asking,
     ) -> None:
         self._tool = tool
         self._shared = shared
         self._asking = asking
-        self._own = [_usable(f, asking) for f in own]
+        self._own = [_with_refusals(field, asking) for field in own]
         self._fields = [*shared, *self._own]
-        self.callable = all(
-            any(c.new.status != Status.REFUSE for c in f.cells) for f in self._fields
-        )
+        self.callable = all(map(_allowed_cells, self._fields))
 
     def gained(self) -> Findings:
         """Everything that needs less under the new version, one finding for each rule that
@@ -98,46 +98,45 @@ class World:
 
     def added(self) -> Finding:
         """The finding that the old version did not have the tool."""
-        cells = [_best(f) for f in self._fields]
-        point = {"call": self._tool}
+        cells = [_best_cell(field) for field in self._fields]
         return Finding(
             self._tool,
             "tool",
             "",
             self._tool,
-            point=point,
-            rest=_merged(cells),
+            point={"call": self._tool},
+            rest=_merged_points(cells),
             **_now_allowed(cells, self._asking),
         )
 
     # --- A ------------------------------------------------------------------------------------
     def _allowed(self, field: Field) -> Findings:
-        cells = [c for c in field.cells if c.old.status == Status.REFUSE and not c.refused]
+        cells = [cell for cell in _allowed_cells(field) if cell.old.status == Status.REFUSE]
+        cells.sort(key=lambda cell: (len(cell.old.why), cell.new.status))
         told: set[str] = set()
-        cells.sort(key=lambda c: (len(c.old.why), c.new.status))
         for cell in cells:
-            if told & cell.old.why:
-                continue
-            told |= cell.old.why
-            rest = [_best(f) for f in self._fields if f is not field]
-            yield self._owed(field, cell, _now_allowed([cell, *rest], self._asking), rest)
+            if told.isdisjoint(cell.old.why):
+                told |= cell.old.why
+                rest = [_best_cell(other) for other in self._fields if other is not field]
+                effect = _now_allowed([cell, *rest], self._asking)
+                yield self._finding(_rule_of(field, cell), [cell], rest, effect)
 
-    def _owed(
-        self, field: Field, cell: Cell, effect: _Effect, others: Sequence[Cell]
+    def _finding(
+        self,
+        rule: _Rule,
+        moved: Sequence[Cell],
+        others: Sequence[Cell],
+        effect: _Effect,
     ) -> Finding:
-        """A finding about the rule by which the old version refused or asked about this
-        class.
+        """A finding about one rule, shown by classes of values: those that moved, and others
+        that allow the call.
         """
-        label = min(cell.old.why, default=field.name)
-        old, new = field.said.get(label, ("", ""))
         return Finding(
             self._tool,
-            label,
-            old,
-            new,
-            example=cell.shown,
-            point=cell.point,
-            rest=_merged(others),
+            *rule,
+            example=", ".join(cell.shown for cell in moved[:2]),
+            point=_merged_points(moved),
+            rest=_merged_points(others),
             **effect,
         )
 
@@ -146,97 +145,111 @@ class World:
         asking = self._asking
         if not asking.old:
             return
-        fields = [
-            _only(f, lambda c: Status.REFUSE not in {c.old.status, c.new.status})
-            for f in self._fields
-        ]
+        fields = [_with_cells(field, _never_refused) for field in self._fields]
         for field in fields:
-            for cell in filter(_freed, field.cells):
-                start = _after(_ANY, cell.old, asking.old), _after(_ANY, cell.new, asking.new)
-                others = [f for f in fields if f is not field]
-                less = next(_less(others, start, asking), None)
+            for cell in filter(_asks_less, field.cells):
+                start = _next_state(_START, cell, asking)
+                others = [other for other in fields if other is not field]
+                less = next(_states_that_ask_less(others, start, asking), None)
                 if less:
                     state, cells, _ = less
-                    yield self._owed(field, cell, _weaker(state, asking), cells)
+                    effect = _effect_of_weaker_rules(state, asking)
+                    yield self._finding(_rule_of(field, cell), [cell], cells, effect)
                     break
-        agreeing = [_only(f, lambda c: not _freed(c)) for f in fields]
+        agreeing = [_with_cells(field, lambda cell: not _asks_less(cell)) for field in fields]
         told = set()
-        for state, cells, lost in _less(agreeing, (_ANY, _ANY), asking):
-            label, old, new = lost_rule(lost, asking.new)
-            if label not in told:
-                told.add(label)
+        for state, cells, lost in _states_that_ask_less(agreeing, _START, asking):
+            rule = lost_rule(lost, asking.new)
+            if rule[0] not in told:
+                told.add(rule[0])
                 pairs = zip(agreeing, cells, strict=True)
-                moved = [
-                    c
-                    for f, c in pairs
-                    if c.old.status
-                    or c.new.status
-                    or any((o.old.fires, o.new.fires) != (-1, -1) for o in f.cells)
-                ]
-                example = ", ".join(c.shown for c in moved[:2])
-                point = _merged(moved)
-                rest = _merged(cells)
-                yield Finding(
-                    self._tool,
-                    label,
-                    old,
-                    new,
-                    example=example,
-                    point=point,
-                    rest=rest,
-                    **_weaker(state, asking),
-                )
+                moved = [cell for field, cell in pairs if _matters(field, cell)]
+                effect = _effect_of_weaker_rules(state, asking)
+                yield self._finding(rule, moved, cells, effect)
 
 
-def _freed(cell: Cell) -> bool:
+def _rule_of(field: Field, cell: Cell) -> _Rule:
+    """The rule by which the old version refused or asked about a class."""
+    label = min(cell.old.why, default=field.name)
+    return label, *field.said.get(label, ("", ""))
+
+
+def _allowed_cells(field: Field) -> list[Cell]:
+    """The classes that the new version does not refuse."""
+    return [cell for cell in field.cells if cell.new.status != Status.REFUSE]
+
+
+def _never_refused(cell: Cell) -> bool:
+    return Status.REFUSE not in {cell.old.status, cell.new.status}
+
+
+def _matters(field: Field, cell: Cell) -> bool:
+    """Whether a class of values asks, or its field keeps some step-up rule from firing."""
+    if cell.old.status or cell.new.status:
+        return True
+    return any(other.old.fires & other.new.fires != -1 for other in field.cells)
+
+
+def _asks_less(cell: Cell) -> bool:
     """Whether the old version asks about a class, and the new one does not, or only the
     user.
     """
     return cell.new.status < cell.old.status < Status.REFUSE
 
 
-def _only(field: Field, kept: Callable[[Cell], bool]) -> Field:
+def _with_cells(field: Field, kept: Callable[[Cell], bool]) -> Field:
     return replace(field, cells=tuple(filter(kept, field.cells)))
 
 
-def _usable(field: Field, asking: Asking) -> Field:
+def _with_refusals(field: Field, asking: Asking) -> Field:
     """The field with asking as refusing in a version without step-up rules that could
     answer.
     """
 
     def usable(ruling: Ruling, rules: Rules) -> Ruling:
-        able = any(not (rule.user and ruling.status == Status.ASK) for rule in rules)
-        if able or not asks(ruling.status):
+        if not asks(ruling.status) or _answerable(ruling.status, rules):
             return ruling
         return replace(ruling, status=Status.REFUSE, left_open=0)
 
-    if all(any(not rule.user for rule in rules) for rules in (asking.old, asking.new)):
+    if all(_answerable(Status.ASK, rules) for rules in (asking.old, asking.new)):
         return field
-    cells = [
-        replace(c, old=usable(c.old, asking.old), new=usable(c.new, asking.new))
-        for c in field.cells
-    ]
+    cells = []
+    for cell in field.cells:
+        old = usable(cell.old, asking.old)
+        new = usable(cell.new, asking.new)
+        cells.append(replace(cell, old=old, new=new))
     return replace(field, cells=tuple(cells))
 
 
-def _best(field: Field) -> Cell:
-    allowed = (c for c in field.cells if c.new.status != Status.REFUSE)
-    return min(allowed, key=lambda c: (c.new.status, c.old.status, -c.new.fires.bit_count()))
+def _answerable(status: Status, rules: Rules) -> bool:
+    """Whether one of these rules asks somebody who may answer."""
+    return any(not (rule.user and status == Status.ASK) for rule in rules)
 
 
-def _merged(cells: Sequence[Cell]) -> _Effect:
-    return {k: v for cell in cells for k, v in cell.point.items()}
+def _best_cell(field: Field) -> Cell:
+    return min(
+        _allowed_cells(field),
+        key=lambda cell: (cell.new.status, cell.old.status, -cell.new.fires.bit_count()),
+    )
+
+
+def _merged_points(cells: Sequence[Cell]) -> _Effect:
+    merged: dict[str, Any] = {}
+    for cell in cells:
+        merged |= cell.point
+    return merged
 
 
 def _now_allowed(cells: Sequence[Cell], asking: Asking) -> _Effect:
     """The effect of a call of these classes being allowed, with the releases that it needs."""
     side = _ANY
     for cell in cells:
-        side = _after(side, cell.new, asking.new)
-    return _effect("refused", _people(_fired(asking.new, side)))
+        side = _side_after(side, cell.new, asking.new)
+    fired = _rules_that_fire(asking.new, side)
+    return _effect_of("refused", _people_words(fired))
 
 
-def _effect(was: str, people: str) -> _Effect:
+def _effect_of(was: str, people: str) -> _Effect:
     now = f"allowed after {people}" if people else "allowed"
     return {
         "effect": f"was {was}, would be {now}",
@@ -245,86 +258,93 @@ def _effect(was: str, people: str) -> _Effect:
     }
 
 
-def _people(rules: Sequence[StepUpRule]) -> str:
+def _people_words(rules: Sequence[StepUpRule]) -> str:
     """How many releases, and by whom; empty for none."""
     if not rules:
         return ""
-    count = max(r.count for r in rules)
-    return (
-        f"{count} release{'s' if count > 1 else ''} by "
-        f"{' and '.join(dict.fromkeys(r.people for r in rules))}"
-    )
+    count = max(rule.count for rule in rules)
+    releases = "releases" if count > 1 else "release"
+    people = dict.fromkeys(rule.people for rule in rules)
+    return f"{count} {releases} by {' and '.join(people)}"
 
 
-def _after(
+def _side_after(
     side: _Side,
     ruling: Ruling,
     rules: Rules,
 ) -> _Side:
     status = max(side[0], ruling.status)
-    if status == Status.ASK and not any(rule.left_open for rule in rules):
+    if _all_ask(status, rules):
         return status, 0, 0
     return status, side[1] & ruling.fires, side[2] | ruling.left_open
 
 
-def _fired(rules: Rules, side: _Side) -> Rules:
+def _next_state(state: _State, cell: Cell, asking: Asking) -> _State:
+    """What the rules can still distinguish after a class of values of one more field."""
+    old = _side_after(state[0], cell.old, asking.old)
+    new = _side_after(state[1], cell.new, asking.new)
+    return old, new
+
+
+def _all_ask(status: Status, rules: Rules) -> bool:
+    """Whether every rule asks: a group must be, and no rule says what for."""
+    return status == Status.ASK and not any(rule.left_open for rule in rules)
+
+
+def _rules_that_fire(rules: Rules, side: _Side) -> Rules:
     status, mask, left_open = side
-    if status == Status.ASK and not any(rule.left_open for rule in rules):
+    if _all_ask(status, rules):
         return rules
-    return tuple(
-        r
-        for i, r in enumerate(rules)
-        if mask >> i & 1 and all(LEFT_OPEN[kind] & left_open for kind in r.left_open)
-    )
+    fired = []
+    for index, rule in enumerate(rules):
+        concerned = all(LEFT_OPEN[kind] & left_open for kind in rule.left_open)
+        if mask >> index & 1 and concerned:
+            fired.append(rule)
+    return tuple(fired)
 
 
-def _needed(rules: Rules, side: _Side) -> Rules | None:
+def _rules_needed(rules: Rules, side: _Side) -> Rules | None:
     """The rules that must be released; None: what is left open nobody is asked who could
     answer, and the call is refused.
     """
-    fired = _fired(rules, side)
-    answered = not side[0] or any(not (rule.user and side[0] == Status.ASK) for rule in fired)
+    fired = _rules_that_fire(rules, side)
+    answered = not side[0] or _answerable(side[0], fired)
     return fired if answered else None
 
 
-def _less(
-    fields: Sequence[Field], start: _State, asking: Asking
+def _states_that_ask_less(
+    fields: Sequence[Field],
+    start: _State,
+    asking: Asking,
 ) -> Iterator[tuple[_State, list[Cell], StepUpRule]]:
     """Every reachable state in which the old version asks more, with the cells that lead there
     and a rule that is missing.
     """
-    states: dict[_State, _Path | None] = {start: None}
+    states: dict[_State, list[Cell]] = {start: []}
     for field in fields:
-        following: dict[_State, _Path | None] = {}
-        for state, path in states.items():
+        following: dict[_State, list[Cell]] = {}
+        for state, cells in states.items():
             for cell in field.cells:
-                after = (
-                    _after(state[0], cell.old, asking.old),
-                    _after(state[1], cell.new, asking.new),
-                )
-                following.setdefault(after, _Path(cell, path))
+                after = _next_state(state, cell, asking)
+                if after not in following:
+                    following[after] = [*cells, cell]
         if len(following) > _MAX_STATES:
             raise TooLarge
         states = following
-    for state, path in states.items():
-        needed = _needed(asking.old, state[0])
-        kept = _needed(asking.new, state[1])
-        lost = (
-            None if kept is None else asking.old[0] if needed is None else missing(needed, kept)
-        )
+    for state, cells in states.items():
+        needed = _rules_needed(asking.old, state[0])
+        kept = _rules_needed(asking.new, state[1])
+        if kept is None:
+            continue
+        lost = asking.old[0] if needed is None else missing_rule(needed, kept)
         if lost:
-            yield state, _cells(path), lost
+            yield state, cells, lost
 
 
-def _cells(path: _Path | None) -> list[Cell]:
-    cells = []
-    while path is not None:
-        cells.append(path.cell)
-        path = path.before
-    return cells[::-1]
-
-
-def missing(old: Sequence[StepUpRule], new: Sequence[StepUpRule]) -> StepUpRule | None:
+def missing_rule(
+    old: Sequence[StepUpRule],
+    new: Sequence[StepUpRule],
+) -> StepUpRule | None:
     """A rule of the old version for which the new one has none as strict, each used once.
 
     As strict: of the same group, by as many people (any group is stricter than the user); and
@@ -343,33 +363,39 @@ def missing(old: Sequence[StepUpRule], new: Sequence[StepUpRule]) -> StepUpRule 
         return False
 
     kept = {rule.id for rule in new}
-    left = [
-        rule
-        for rule in sorted(old, key=lambda r: (r.id not in kept, -r.count))
-        if not seat(rule, set())
-    ]
+    strictest = sorted(old, key=lambda rule: (rule.id not in kept, -rule.count))
+    left = [rule for rule in strictest if not seat(rule, set())]
     return left[-1] if left else None
 
 
 def _stands_for(new: StepUpRule, old: StepUpRule) -> bool:
-    if not (old.user or (new.group == old.group and new.count >= old.count)):
+    as_many = new.group == old.group and new.count >= old.count
+    if not (old.user or as_many):
         return False
+    if new.id == old.id:
+        return True
     shown = not new.show or (bool(old.show) and set(old.show) <= set(new.show))
-    return new.id == old.id or (
-        set(old.exclude) <= set(new.exclude) and new.timeout <= old.timeout and shown
-    )
+    excluded = set(old.exclude) <= set(new.exclude)
+    return excluded and shown and new.timeout <= old.timeout
 
 
-def _weaker(state: _State, asking: Asking) -> _Effect:
-    before = _needed(asking.old, state[0])
-    was = "refused" if before is None else f"allowed after {_people(before)}"
-    return _effect(was, _people(_fired(asking.new, state[1])))
+def _effect_of_weaker_rules(
+    state: _State,
+    asking: Asking,
+) -> _Effect:
+    before = _rules_needed(asking.old, state[0])
+    was = "refused" if before is None else f"allowed after {_people_words(before)}"
+    fired = _rules_that_fire(asking.new, state[1])
+    return _effect_of(was, _people_words(fired))
 
 
-def lost_rule(rule: StepUpRule, new: Sequence[StepUpRule]) -> tuple[str, str, str]:
+def lost_rule(
+    rule: StepUpRule,
+    new: Sequence[StepUpRule],
+) -> _Rule:
     """Where a step-up rule became weaker: field, old and new text."""
     name = f"step_up.{rule.id}"
-    other = by_id(new).get(rule.id)
+    other = rules_by_id(new).get(rule.id)
     if not other:
         return name, f"{rule.whom} when {when_text(rule)}", REMOVED
     if rule.whom != other.whom:
@@ -381,9 +407,8 @@ def lost_rule(rule: StepUpRule, new: Sequence[StepUpRule]) -> tuple[str, str, st
 
 def when_text(rule: StepUpRule) -> str:
     """When a person must look."""
-    left_open = [
-        {"intent": "intent: unclear", "origin": "origin: unknown"}[kind]
-        for kind in rule.left_open
-    ]
-    whens = [f"{w.name}: {describe(w).partition(', ')[2] or describe(w)}" for w in rule.when]
-    return "; ".join([*left_open, *whens]) or "every call"
+    said = [_OPEN[kind] for kind in rule.left_open]
+    for when in rule.when:
+        words = describe_rule(when)
+        said.append(f"{when.name}: {words.partition(', ')[2] or words}")
+    return "; ".join(said) or "every call"

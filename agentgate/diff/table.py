@@ -30,9 +30,11 @@ _STATED = {name for kind in CLAUSES for name in kind.names}
 _ROWS: dict[str, dict[str, str]] = read_table("agentgate.diff", "fields.toml")
 _ROWS["Rule"][CALLS] += "".join(f" {operator.field}" for operator in OPERATORS)
 for _rule in (AgentRule, UserRule, ViaRule, Conditions):
+    _names = [field.name for field in fields(_rule)]
+    _compiled = [field.name for field in fields(_rule) if not field.init]
     _ROWS[_rule.__name__] = {
-        CALLS: " ".join(f.name for f in fields(_rule) if f.name in _STATED),
-        NONE: " ".join(f.name for f in fields(_rule) if f.name == "line" or not f.init),
+        CALLS: " ".join(name for name in _names if name in _STATED),
+        NONE: " ".join(["line", *_compiled]),
     }
 TABLE: Mapping[str, Mapping[str, str]] = {
     kind: {field: answer for answer, names in rows.items() for field in names.split()}
@@ -46,91 +48,107 @@ _PATHS = {
 }  # where a file has these fields
 
 
-def kept(old: Mapping[str, V], new: Mapping[str, V]) -> Iterator[tuple[str, V, V]]:
+def in_both_versions(
+    old: Mapping[str, V],
+    new: Mapping[str, V],
+) -> Iterator[tuple[str, V, V]]:
     """What both versions have under one name: the name, the old and the new value."""
     for name, value in old.items():
         if name in new:
             yield name, value, new[name]
 
 
-def by_id(rules: Iterable[StepUpRule]) -> dict[str, StepUpRule]:
+def rules_by_id(rules: Iterable[StepUpRule]) -> dict[str, StepUpRule]:
     """The step-up rules of a tool by their names."""
     return {rule.id: rule for rule in rules}
 
 
-def bare(value: Any) -> Any:
+def _is_record(value: Any) -> bool:
+    """Whether a value has fields of its own."""
+    return is_dataclass(value) and not isinstance(value, type)
+
+
+def _rows_of(value: Any) -> Mapping[str, str]:
+    """How differences in the fields of a value are answered."""
+    return TABLE.get(type(value).__name__, {})
+
+
+def without_positions(value: Any) -> Any:
     """A value without positions (lines, files, digests), so that two that mean the same are
     equal.
     """
-    if is_dataclass(value) and not isinstance(value, type):
-        kind = type(value).__name__
-        rows = TABLE.get(kind, {})
-        names = [
-            f.name
-            for f in fields(value)
-            if rows.get(f.name) != NONE or f.name in {"name", "id"}
-        ]
-        return kind, *((name, bare(getattr(value, name))) for name in names)
+    if _is_record(value):
+        rows = _rows_of(value)
+        named = []
+        for field in fields(value):
+            name = field.name
+            if rows.get(name) != NONE or name in {"name", "id"}:
+                named.append((name, without_positions(getattr(value, name))))
+        return type(value).__name__, *named
     if isinstance(value, Pattern | Glob):
         return type(value).__name__, value.source
     if isinstance(value, Mapping):
-        return tuple(sorted((str(k), bare(v)) for k, v in value.items()))
+        items = [(str(key), without_positions(inner)) for key, inner in value.items()]
+        return tuple(sorted(items))
     if isinstance(value, tuple):
-        return tuple(bare(v) for v in value)
+        return tuple(without_positions(inner) for inner in value)
     if isinstance(value, bool):
         return "true" if value else "false"  # to Python, True equals 1
     return value
 
 
-def same(old: Any, new: Any) -> bool:
+def mean_the_same(old: Any, new: Any) -> bool:
     """Whether two values mean the same."""
     if old is new or type(old) is str or old is None:
         return type(old) is type(new) and bool(old == new)
-    return bool(bare(old) == bare(new))
+    return bool(without_positions(old) == without_positions(new))
 
 
-def unlisted(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def fields_without_row(
+    value: Any,
+    path: str = "",
+) -> Iterator[tuple[str, Any]]:
     """Every field without a row anywhere in a value, by its path, as text that can be
     compared.
     """
-    if is_dataclass(value) and not isinstance(value, type):
-        rows = TABLE.get(type(value).__name__, {})
+    if _is_record(value):
+        rows = _rows_of(value)
         for field in fields(value):
             inner = getattr(value, field.name)
             here = f"{path}.{field.name}".lstrip(".")
             if field.name in rows:
-                yield from unlisted(inner, here)
+                yield from fields_without_row(inner, here)
             else:
-                yield here, bare(inner)
+                yield here, without_positions(inner)
     elif isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from unlisted(inner, f"{path}.{key}")
+            yield from fields_without_row(inner, f"{path}.{key}")
     elif isinstance(value, tuple):
         for index, inner in enumerate(value):
-            yield from unlisted(inner, f"{path}.{getattr(inner, 'id', index)}")
+            yield from fields_without_row(inner, f"{path}.{getattr(inner, 'id', index)}")
 
 
-def to_read(
+def differences_to_read(
     old: Any,
     new: Any,
     path: str = "",
-) -> Iterator[tuple[str, Any, Any]]:
-    """The fields, inside two values of one kind, that differ and have no exact answer: path,
-    old and new value.
+) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """The fields, inside two values of one kind, that differ and have no exact answer: the
+    path, and both values.
     """
     if isinstance(old, Mapping):
-        for name, one, other in kept(old, new):
-            yield from to_read(one, other, f"{path}.{name}")
+        for name, one, other in in_both_versions(old, new):
+            yield from differences_to_read(one, other, f"{path}.{name}")
     elif isinstance(old, tuple) and old and isinstance(old[0], StepUpRule):
-        yield from to_read(by_id(old), by_id(new), path)
-    elif is_dataclass(old) and type(old) is type(new):
-        rows = TABLE.get(type(old).__name__, {})
+        yield from differences_to_read(rules_by_id(old), rules_by_id(new), path)
+    elif _is_record(old) and type(old) is type(new):
+        rows = _rows_of(old)
         for field in fields(old):
             answer = rows.get(field.name, READ)
             here = f"{path}.{_PATHS.get(field.name, field.name)}".lstrip(".")
             one = getattr(old, field.name)
             other = getattr(new, field.name)
-            if answer == READ and not same(one, other):
-                yield here, one, other
+            if answer == READ and not mean_the_same(one, other):
+                yield here, (one, other)
             elif answer in {CALLS, LIST}:
-                yield from to_read(one, other, here)
+                yield from differences_to_read(one, other, here)

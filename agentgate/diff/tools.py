@@ -11,17 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import compress, product
+from itertools import chain, compress, product
 
 from agentgate.diff.arguments import (
-    Explanations,
+    Explanation,
     Side,
-    argument,
-    describe,
-    else_asked,
-    left_out,
+    describe_rule,
+    field_of_argument,
+    is_left_out,
     mask_of,
-    ways,
+    ways_to_explain,
+    whom_else_it_asks,
 )
 from agentgate.diff.finding import (
     ANSWERS,
@@ -33,16 +33,15 @@ from agentgate.diff.finding import (
     Ruling,
     Status,
     asks,
-    cell,
-    field,
-    free_if,
+    cell_of_statuses,
+    field_of_cells,
 )
 from agentgate.diff.language import Budget, TooLarge
-from agentgate.diff.surroundings import field_of, one_of
-from agentgate.diff.table import same
+from agentgate.diff.surroundings import field_of, field_of_conditions, field_of_list
+from agentgate.diff.table import mean_the_same
 from agentgate.values.expression import Unreadable
 from agentgate.values.value_class import Names, value_class
-from agentgate.workflow.clauses.clause import OTHER
+from agentgate.workflow.clauses.clause import OTHER, Distinct
 from agentgate.workflow.model import ANY, NONE, Sequence, Tool, Workflow
 from agentgate.workflow.rule import MODEL, Rule
 
@@ -53,6 +52,7 @@ _PRESENCES = ("present", "absent", "unclear")
 _MAX_INTENTS = 8
 _MAX_WORLDS = 256  # of one tool
 Presence = Mapping[str, str]
+_Sides = tuple[tuple[Workflow, Names], ...]
 
 
 @value_class
@@ -65,13 +65,15 @@ class _Need:
     """
 
     label: str
-    sides: tuple[tuple[Workflow, Names], ...]
+    sides: _Sides
 
     def statuses(self, presence: Presence) -> tuple[Status, ...]:
         """What each version decides where a prompt says this of intents."""
-        return tuple([_needed(workflow, names, presence) for workflow, names in self.sides])
+        return tuple(
+            [_status_of_needs(workflow, names, presence) for workflow, names in self.sides]
+        )
 
-    def cell(
+    def cell_of_presence(
         self,
         presence: Presence,
         point: Point,
@@ -85,29 +87,37 @@ class _Need:
         label = self.label
         for name in reversed(self.sides[0][1]):
             answers = {
-                workflow.intents[name].unclear
+                _answer_if_unclear(workflow, name)
                 for workflow, names in self.sides
-                if name in names and name in workflow.intents
-            }
+                if name in names
+            } - {""}
             if len(answers) > 1 and presence.get(name) == "unclear":
                 label = f"intents.{name}.unclear"
-        return cell(self.statuses(presence), label, point, text, INTENT)
+        return cell_of_statuses(self.statuses(presence), label, point, text, INTENT)
 
     @property
     def said(self) -> dict[str, list[str]]:
         """The texts of the rules."""
         workflows = [workflow for workflow, _ in self.sides]
         said = {self.label: [", ".join(names) for _, names in self.sides]}
-        for name in dict.fromkeys(name for workflow in workflows for name in workflow.intents):
+        for name in dict.fromkeys(chain(*[workflow.intents for workflow in workflows])):
             said[f"intents.{name}.unclear"] = [
-                workflow.intents[name].unclear if name in workflow.intents else ""
-                for workflow in workflows
+                _answer_if_unclear(workflow, name) for workflow in workflows
             ]
         return said
 
 
-def asked(
-    old: Workflow, new: Workflow, name: str, fields: Fields, unanswered: list[str]
+def _answer_if_unclear(workflow: Workflow, name: str) -> str:
+    """What a version does where an intent is unclear; empty where it has none of that name."""
+    return workflow.intents[name].unclear if name in workflow.intents else ""
+
+
+def _fields_by_world(
+    old: Workflow,
+    new: Workflow,
+    name: str,
+    fields: Fields,
+    unanswered: list[str],
 ) -> list[Fields]:
     """The fields of a tool, its intents among them: one list for each world.
 
@@ -115,18 +125,21 @@ def asked(
     answer are added to `unanswered`.
     """
     versions = ((old, old.tools[name]), (new, new.tools[name]))
-    own = _Need("needs", tuple([(workflow, tool.needs) for workflow, tool in versions]))
+    tool_needs = [(workflow, tool.needs) for workflow, tool in versions]
+    own = _Need("needs", tuple(tool_needs))
     needs = dict[str, _Need]()
-    for arg in dict.fromkeys(arg for _, tool in versions for arg in tool.args):
-        sides = tuple([(workflow, _of(tool, arg)) for workflow, tool in versions])
+    for argument in dict.fromkeys(argument for _, tool in versions for argument in tool.args):
+        sides = tuple(
+            [(workflow, _needs_of_argument(tool, argument)) for workflow, tool in versions]
+        )
         if any(names for _, names in sides):
-            needs[f"args.{arg}"] = _Need(f"args.{arg}.needs", sides)
-    presences = list(_presences([own, *needs.values()]))
+            needs[f"args.{argument}"] = _Need(f"args.{argument}.needs", sides)
+    presences = list(_possible_presences([own, *needs.values()]))
     if not needs:
-        return [[*fields, _tools_own(own, presences)]]
+        return [[*fields, _field_of_needs(own, presences)]]
     alike: dict[object, Presence] = {}
     for presence in presences:
-        statuses = tuple([need.statuses(presence) for need in (own, *needs.values())])
+        statuses = tuple(need.statuses(presence) for need in (own, *needs.values()))
         if min(statuses[0]) < Status.REFUSE:
             alike.setdefault(statuses, presence)
     if not presences or len(alike) > _MAX_WORLDS:
@@ -134,28 +147,30 @@ def asked(
         return [fields]
     found = []
     for presence in alike.values():
-        world = [_sent(f, needs[f.name], presence) if f.name in needs else f for f in fields]
-        found.append([*world, _tools_own(own, [presence])])
+        world = [_with_needs(field, needs.get(field.name), presence) for field in fields]
+        found.append([*world, _field_of_needs(own, [presence])])
     return found
 
 
-def _of(tool: Tool, arg: str) -> Names:
+def _needs_of_argument(tool: Tool, argument: str) -> Names:
     """The intents that an argument needs; nothing where a version does not have it."""
-    rule: Rule | None = tool.args.get(arg)
+    rule: Rule | None = tool.args.get(argument)
     return rule.needs if rule else ()
 
 
-def _presences(needs: list[_Need]) -> Iterator[Presence]:
+def _possible_presences(needs: list[_Need]) -> Iterator[Presence]:
     """What a prompt may say of the intents that the rules distinguish, present first; nothing
     where there are too many.
     """
     groups: dict[object, str] = {}
     sides = [need.sides[version] for version in range(2) for need in needs]
-    for name in dict.fromkeys(name for _, names in sides for name in names):
+    for name in dict.fromkeys(chain(*[names for _, names in sides])):
         if name not in {ANY, NONE}:
             kinds = tuple(
-                w.intents[name].unclear if name in names and name in w.intents else ""
-                for w, names in sides
+                [
+                    _answer_if_unclear(workflow, name) if name in names else ""
+                    for workflow, names in sides
+                ]
             )
             groups.setdefault(kinds, name)
     if len(groups) <= _MAX_INTENTS:
@@ -163,57 +178,61 @@ def _presences(needs: list[_Need]) -> Iterator[Presence]:
             yield dict(zip(groups.values(), said, strict=True))
 
 
-def _needed(
+def _status_of_needs(
     workflow: Workflow,
     needs: Names,
     presence: Presence,
 ) -> Status:
     if not needs or ANY in needs or (NONE in needs and not workflow.intents):
         return Status.FREE
-    known = {n: presence.get(n, "absent") for n in needs if n in workflow.intents}
-    if "present" in known.values():
-        return Status.FREE
-    return min(
-        (ANSWERS[workflow.intents[n].unclear] for n, p in known.items() if p == "unclear"),
-        default=Status.REFUSE,
-    )
+    statuses = [Status.REFUSE]
+    for name in needs:
+        if name in workflow.intents:
+            said = presence.get(name)
+            if said == "present":
+                statuses.append(Status.FREE)
+            elif said == "unclear":
+                statuses.append(ANSWERS[workflow.intents[name].unclear])
+    return min(statuses)
 
 
-def _tools_own(need: _Need, presences: list[Presence]) -> Field:
+def _field_of_needs(need: _Need, presences: list[Presence]) -> Field:
     """The intents that the tool itself needs."""
+    cells = []
+    for presence in presences:
+        heard = [f"{name}: {said}" for name, said in presence.items()]
+        text = ", ".join(heard) or "any request"
+        cells.append(need.cell_of_presence(presence, {"intents": presence}, text))
+    return field_of_cells("needs", cells, need.said)
 
-    def saying(presence: Presence) -> Cell:
-        text = ", ".join(f"{n}: {p}" for n, p in presence.items()) or "any request"
-        return need.cell(presence, {"intents": presence}, text)
 
-    return field("needs", map(saying, presences), need.said)
-
-
-def _sent(
-    argument: Field,
-    need: _Need,
+def _with_needs(
+    sent: Field,
+    need: _Need | None,
     presence: Presence,
 ) -> Field:
-    """An argument's field in one world: where it is sent, its own intents are needed too."""
-    needed = need.cell(presence, {}, "")
+    """A field in one world: where an argument is sent, its own intents are needed too."""
+    if not need:
+        return sent
+    needed = need.cell_of_presence(presence, {}, "")
     if not (needed.old.status or needed.new.status):
-        return argument
-    arg = argument.name.removeprefix("args.")
+        return sent
+    argument = sent.name.removeprefix("args.")
+    cells = []
+    for cell in sent.cells:
+        left_out = is_left_out(cell, argument)
+        # an argument that is not inspected may be sent or not
+        if left_out or not cell.point:
+            cells.append(cell)
+        if not left_out:
+            old = _joined_rulings(cell.old, needed.old)
+            new = _joined_rulings(cell.new, needed.new)
+            cells.append(replace(cell, old=old, new=new))
+    said = {**need.said, **sent.said}
+    return field_of_cells(sent.name, cells, said)
 
-    def cells() -> Iterator[Cell]:
-        for each in argument.cells:
-            # an argument that is not inspected may be sent or not
-            if left_out(each, arg) or not each.point:
-                yield each
-            if not left_out(each, arg):
-                yield replace(
-                    each, old=_both_of(each.old, needed.old), new=_both_of(each.new, needed.new)
-                )
 
-    return field(argument.name, cells(), {**need.said, **argument.said})
-
-
-def _both_of(one: Ruling, other: Ruling) -> Ruling:
+def _joined_rulings(one: Ruling, other: Ruling) -> Ruling:
     """Two fields' rulings as one."""
     return Ruling(
         max(one.status, other.status),
@@ -226,8 +245,12 @@ def _both_of(one: Ruling, other: Ruling) -> Ruling:
 _MAX_WHENS = 6
 
 
-def worlds(
-    old: Workflow, new: Workflow, name: str, unanswered: list[str], budget: Budget
+def worlds_of_tool(
+    old: Workflow,
+    new: Workflow,
+    name: str,
+    unanswered: list[str],
+    budget: Budget,
 ) -> list[Fields]:
     """Every field of a tool, for each way in which a prompt may ask; one list where only the
     tool needs intents.
@@ -235,95 +258,99 @@ def worlds(
     What has no exact answer is added to `unanswered` and taken as one class that both versions
     allow.
     """
-    fields = _fields(old, new, name, unanswered, budget)
-    return asked(old, new, name, fields, unanswered)
+    fields = _fields_of_tool(old, new, name, unanswered, budget)
+    return _fields_by_world(old, new, name, fields, unanswered)
 
 
-def _fields(
-    old: Workflow, new: Workflow, name: str, unanswered: list[str], budget: Budget
+def _fields_of_tool(
+    old: Workflow,
+    new: Workflow,
+    name: str,
+    unanswered: list[str],
+    budget: Budget,
 ) -> Fields:
     """Every field of a tool but its intents."""
     tools = old.tools[name], new.tools[name]
-    pinned = tuple([(t.definition,) if t.definition else () for t in tools])
+    pinned = tuple((tool.definition,) if tool.definition else () for tool in tools)
     fields = [
-        one_of("definition", "definition", pinned, "sha256:" + "ee" * 32),
-        _broker(*tools),
-        *_sequence(*tools),
+        field_of_list("definition", "definition", pinned, "sha256:" + "ee" * 32),
+        _field_of_broker(*tools),
+        *_fields_of_sequence(*tools),
     ]
-    for arg in dict.fromkeys((*tools[0].args, *tools[1].args)):
-        sides = _sides(tools[0], arg), _sides(tools[1], arg)
+    for argument in dict.fromkeys((*tools[0].args, *tools[1].args)):
+        before, after = (_side_of_argument(tool, argument) for tool in tools)
         try:
-            fields.append(argument(arg, *sides, budget))
+            fields.append(field_of_argument(argument, before, after, budget))
         except (Unreadable, TooLarge, RecursionError):  # the last: a pattern nested too deeply
-            alike = same(sides[0].rule, sides[1].rule) and same(
-                tools[0].step_ups, tools[1].step_ups
-            )
-            if not alike or len(sides[0].whens) > _MAX_WHENS:
-                unanswered.append(f"tools.{name}.args.{arg}")
-            fields.append(_unread(arg, sides[0]))
-        fields += _entities(arg, sides[0].rule, sides[1].rule)
+            same_rule = mean_the_same(before.rule, after.rule)
+            alike = same_rule and mean_the_same(tools[0].step_ups, tools[1].step_ups)
+            if not alike or len(before.conditions) > _MAX_WHENS:
+                unanswered.append(f"tools.{name}.args.{argument}")
+            fields.append(_uninspected_argument(argument, before))
+        fields += _fields_of_entities(argument, before.rule, after.rule)
     return fields
 
 
-def _unread(arg: str, side: Side) -> Field:
+def _uninspected_argument(argument: str, side: Side) -> Field:
     """An argument whose values are not inspected: every answer that its unchanged rule and
     conditions can give.
     """
     asked = ANSWERS[side.rule.unknown_origin] if side.rule else Status.REFUSE
     cells = []
-    for met in product((True, False), repeat=min(len(side.whens), _MAX_WHENS)):
-        others = [True] * (len(side.whens) - len(met))
+    distinct = min(len(side.conditions), _MAX_WHENS)
+    others = [True for _ in side.conditions[distinct:]]
+    for met in product((True, False), repeat=distinct):
         fires = mask_of(side, (*met, *others))
         rulings = [Ruling(Status.FREE, fires=fires)]
         if asks(asked):
             rulings.append(Ruling(asked, fires=fires, left_open=ORIGIN))
         cells += [Cell(ruling, ruling) for ruling in rulings]
-    return Field(f"args.{arg}", tuple(cells))
+    return Field(f"args.{argument}", tuple(cells))
 
 
-def _sides(tool: Tool, arg: str) -> Side:
-    whens = [(i, when) for i, rule in enumerate(tool.step_ups) for when in rule.when]
-    return Side(tool.args.get(arg), tuple([(i, w) for i, w in whens if w.name == arg]))
+def _side_of_argument(tool: Tool, argument: str) -> Side:
+    conditions = [
+        (index, condition)
+        for index, rule in enumerate(tool.step_ups)
+        for condition in rule.when
+        if condition.name == argument
+    ]
+    return Side(tool.args.get(argument), tuple(conditions))
 
 
-def _broker(old: Tool, new: Tool) -> Field:
+def _field_of_broker(old: Tool, new: Tool) -> Field:
     """Which upstream brokers the gate has: a tool whose broker is not configured is refused."""
-    names = [t.upstream.broker if t.upstream else "" for t in (old, new)]
-
-    def having(configured: tuple[bool, ...]) -> Cell:
-        brokers = frozenset(filter(None, compress(names, configured)))
-        point = {"brokers": brokers}
+    names = [tool.upstream.broker if tool.upstream else "" for tool in (old, new)]
+    values = []
+    for configured in product((True, False), repeat=2):
+        brokers = frozenset(compress(names, configured)) - {""}
         text = ", ".join(sorted(brokers)) or "no broker"
-        statuses = [free_if(not name or name in brokers) for name in names]
-        return cell(statuses, "upstream", point, text)
-
-    configurations = product((True, False), repeat=2)
-    return field("upstream", map(having, configurations), {"upstream": names})
+        values.append(Distinct(brokers, {"brokers": brokers}, text))
+    return field_of(
+        "upstream",
+        names,
+        values,
+        lambda name, brokers: not name or name in brokers,
+        str,
+    )
 
 
 # --- order ------------------------------------------------------------------------------------
-def _sequence(old: Tool, new: Tool) -> Iterator[Field]:
+def _fields_of_sequence(old: Tool, new: Tool) -> Iterator[Field]:
     """For each required tool, how long ago it was last redeemed."""
-    for required in dict.fromkeys(s.require for t in (old, new) for s in t.sequence):
-        orders = tuple(
-            [
-                [order for order in tool.sequence if order.require == required]
-                for tool in (old, new)
-            ]
-        )
-        values = Sequence.distinct([order for side in orders for order in side])
-        yield field_of(
-            f"sequence.{required}",
-            orders,
-            values,
-            lambda side, age: all(s.allows(age) for s in side),
-            lambda side: ", ".join(s.words for s in side),
-        )
+    every = (*old.sequence, *new.sequence)
+    for required in dict.fromkeys(order.require for order in every):
+        orders = [
+            [order for order in tool.sequence if order.require == required]
+            for tool in (old, new)
+        ]
+        ages = Sequence.distinct([order for order in every if order.require == required])
+        yield field_of_conditions(f"sequence.{required}", orders, ages)
 
 
 # --- entities inside a text -------------------------------------------------------------------
-def _entities(
-    arg: str,
+def _fields_of_entities(
+    argument: str,
     old: Rule | None,
     new: Rule | None,
 ) -> Fields:
@@ -331,36 +358,26 @@ def _entities(
     if not old or not new or (old.entities is None and new.entities is None):
         return []  # an argument of one version only is decided by whether it is sent
     rules = (old, new)
-    name = f"args.{arg}.entities"
+    name = f"args.{argument}.entities"
 
-    def inside(origin: Explanations | None) -> Cell:
-        atoms = tuple(sorted(map(str, origin.atoms))) if origin else None
-        text = (
-            "nothing inside"
-            if atoms is None
-            else f"an address from {', '.join(atoms) or OTHER}"
-        )
-        return cell(
-            [_inner(rule, origin) for rule in rules],
-            name,
-            {f"entities.{arg}": atoms},
-            text,
-            ORIGIN,
-        )
-
-    origins = ways([Rule(arg, 0, sources=rule.entities or ()) for rule in rules], ())
+    key = f"entities.{argument}"
+    nothing = [Status.FREE, Status.FREE]
+    cells = [cell_of_statuses(nothing, name, {key: None}, "nothing inside", ORIGIN)]
+    named = [Rule(argument, 0, sources=rule.entities or ()) for rule in rules]
+    for explanation in ways_to_explain(named, ()):
+        statuses = [_status_inside(rule, explanation) for rule in rules]
+        text = f"an address from {', '.join(explanation.names) or OTHER}"
+        cells.append(cell_of_statuses(statuses, name, {key: explanation.names}, text, ORIGIN))
     said = []
     for rule in rules:
-        unknown = "" if rule.entities is None else else_asked(rule)
-        said.append(describe(rule, "entities") + unknown)
-    return [field(name, map(inside, [None, *origins]), {name: said})]
+        unknown = "" if rule.entities is None else whom_else_it_asks(rule)
+        said.append(describe_rule(rule, "entities") + unknown)
+    return [field_of_cells(name, cells, {name: said})]
 
 
-def _inner(rule: Rule, origin: Explanations | None) -> Status:
-    if (
-        not origin
-        or rule.entities is None
-        or any(s == MODEL or s in origin.atoms for s in rule.entities)
-    ):
+def _status_inside(rule: Rule, explanation: Explanation) -> Status:
+    if rule.entities is None or MODEL in rule.entities:
+        return Status.FREE
+    if not explanation.atoms.isdisjoint(rule.entities):
         return Status.FREE
     return ANSWERS[rule.unknown_origin]

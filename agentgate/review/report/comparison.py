@@ -16,7 +16,7 @@ from itertools import chain
 from typing import Any
 
 from agentgate.diff import ENGINE, Finding, compare
-from agentgate.diff.arguments import describe, shown
+from agentgate.diff.arguments import describe_rule, shown_value
 from agentgate.errors import WorkflowError
 from agentgate.explain.listing import conditions
 from agentgate.loading.source import WorkflowText, find, lend_roles
@@ -211,7 +211,7 @@ def _tool(workflow: Workflow, tool: Tool) -> Iterator[Change]:
         yield Change(
             f"{tool.name}: args.{rule.name}",
             "",
-            describe(rule) + ("" if rule.sources else ", from anywhere"),
+            describe_rule(rule) + ("" if rule.sources else ", from anywhere"),
         )
     for fact in tool.facts.values():
         yield Change(f"{tool.name}: facts.{fact.name}", "", text(fact))
@@ -236,7 +236,7 @@ def text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Rule):
-        return describe(value)
+        return describe_rule(value)
     if isinstance(value, Hours):
         return value.window
     if isinstance(value, Pattern | Glob):
@@ -458,9 +458,9 @@ def _example(finding: Finding, call: tuple[tuple[str, str, str], ...]) -> str:
         (value for key, _, value in call if f"{finding.field}.".startswith(f"{key}.")), None
     )
     return (
-        shown(about)
+        shown_value(about)
         if about is not None
-        else next((f"{key}: {shown(value)}" for key, _, value in call), "")
+        else next((f"{key}: {shown_value(value)}" for key, _, value in call), "")
     )
 
 

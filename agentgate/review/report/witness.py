@@ -19,7 +19,7 @@ from agentgate.decision.answer import Deny, Eligible
 from agentgate.diff import ABSENT, NULL, Finding
 from agentgate.diff.finding import Point
 from agentgate.diff.forms import SAMPLES
-from agentgate.diff.search import missing
+from agentgate.diff.search import missing_rule
 from agentgate.review.scenarios.scene import Scene, readings
 from agentgate.review.scenarios.values import (
     SceneError,
@@ -160,7 +160,7 @@ class _Search:
                 str(f) for f in after.failures[:2]
             )
         before = scene.decide(self.old)
-        if isinstance(before, Eligible) and not missing(
+        if isinstance(before, Eligible) and not missing_rule(
             [h.rule for h in before.holds], [h.rule for h in after.holds]
         ):
             return None, "the call made for it needs no fewer releases"
