@@ -47,7 +47,7 @@ _MAX_ATOMS = 8  # that the rules distinguish
 
 
 @value_class
-class Explanation:
+class Explanations:
     """One way in which a value can be explained."""
 
     atoms: Atoms
@@ -68,7 +68,7 @@ class Explanation:
 def ways_to_explain(
     rules: Sequence[Rule],
     conditions: Sequence[Rule],
-) -> list[Explanation]:
+) -> list[Explanations]:
     """Every way in which a value can be explained that the rules of both versions and the
     step-up conditions distinguish.
 
@@ -98,7 +98,7 @@ def _every_explanation(
     atoms: list[Source],
     bounds: list[Source],
     splits: tuple[bool, ...],
-) -> Iterator[Explanation]:
+) -> Iterator[Explanations]:
     for split in splits:
         for held in product((False, True), repeat=len(atoms)):
             chosen = frozenset(compress(atoms, held))
@@ -107,7 +107,7 @@ def _every_explanation(
                 within = frozenset(compress(bounds, held_bounds))
                 unbounded = chosen.intersection(bounds) - within
                 if not unbounded and lacking.isdisjoint(map(_fact_of, chosen)):
-                    yield Explanation(chosen, within, split)
+                    yield Explanations(chosen, within, split)
 
 
 def _fact_of(source: Source) -> Source | None:
@@ -137,7 +137,7 @@ def status_by_origin(
     return ANSWERS[rule.unknown_origin]
 
 
-def meets_bound(rule: Rule, explanation: Explanation) -> bool:
+def meets_bound(rule: Rule, explanation: Explanations) -> bool:
     """Whether `at_most` holds."""
     return rule.at_most is None or (
         rule.at_most in explanation.within and (rule.any_call or not explanation.split)
@@ -192,7 +192,7 @@ class _Element:
     """One class of single values: the value, its origin, and what each version says of it."""
 
     value: Any
-    explanation: Explanation
+    explanation: Explanations
     views: tuple[_View, ...]
 
 
@@ -317,7 +317,7 @@ def raw_of(kind: str, key: Key) -> Any:
 def _elements_of_values(
     sides: Sides,
     values: list[Any],
-    explanations: list[Explanation],
+    explanations: list[Explanations],
     *,
     in_list: bool,
 ) -> _Elements:
@@ -346,7 +346,7 @@ def _element_of_value(
         fails = _failed_operators(side.rule, key, in_list=in_list)
         meets = tuple(_meets_condition(condition, key) for _, condition in side.conditions)
         views.append(_View(fails, meets, meets))
-    return _Element(value, Explanation(frozenset(), frozenset()), tuple(views))
+    return _Element(value, Explanations(frozenset(), frozenset()), tuple(views))
 
 
 def _meets_condition(condition: Rule, key: Key | None) -> bool:
@@ -355,7 +355,7 @@ def _meets_condition(condition: Rule, key: Key | None) -> bool:
 
 
 def _element_from(
-    explanation: Explanation,
+    explanation: Explanations,
     element: _Element,
     sides: Sides,
 ) -> _Element:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import chain, compress, product
 
 from agentgate.diff.arguments import (
-    Explanation,
+    Explanations,
     Side,
     describe_rule,
     field_of_argument,
@@ -375,7 +375,7 @@ def _fields_of_entities(
     return [field_of_cells(name, cells, {name: said})]
 
 
-def _status_inside(rule: Rule, explanation: Explanation) -> Status:
+def _status_inside(rule: Rule, explanation: Explanations) -> Status:
     if rule.entities is None or MODEL in rule.entities:
         return Status.FREE
     if not explanation.atoms.isdisjoint(rule.entities):
