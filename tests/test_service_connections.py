@@ -8,19 +8,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from agentgate.identity import connection
 from agentgate.service import line, process
-from agentgate.service.line import HEALTH, LOOK, RESERVED, ROOM, SECONDS, SMALL, Connections, OpenConnection
+from agentgate.service.line import HEALTH, LOOK, RESERVED, ROOM, SMALL, Connections, OpenConnection
 from tests.served import in_thread
 
 
@@ -30,6 +31,7 @@ class Desk:
     def __init__(self, most: int = 8, proxy: str = "") -> None:
         self.all = Connections(most, lambda peer: peer == proxy)
         self.closed: list[str] = []
+        self.waiting: dict[str, asyncio.Future[bool]] = {}
 
     def open(self, name: str, *, waits: bool = True, proven: bool | str = False) -> OpenConnection:
         """`name`: the peer, and which of its connections. `proven`: as this client, or as one of its own."""
@@ -38,38 +40,36 @@ class Desk:
         self.all.change(made, waits=waits)
         return made
 
+    async def ask(self, name: str) -> OpenConnection:
+        """Open one whose whole request is here, and let it ask for a place."""
+        made = self.open(name, waits=False)
+        self.waiting[name] = asyncio.ensure_future(self.all.wait(made))
+        await asyncio.sleep(0)
+        return made
 
-def test_a_peer_has_half_of_the_places_for_connections_that_have_not_sent_a_request() -> None:
+
+async def test_of_a_proxy_each_counts_for_an_eighth() -> None:
+    for proxy, gone in (("", ["p-0"]), ("p", ["a-0"])):
+        desk = Desk(proxy=proxy)
+        for number in range(6):
+            desk.open(f"p-{number}")
+        for number in range(2):
+            desk.open(f"a-{number}")
+        await desk.ask("b-0")
+        assert desk.closed == gone
+
+
+async def test_addresses_of_one_subscriber_are_one_peer() -> None:
     desk = Desk()
-    old = [desk.open(f"a-{number}") for number in range(6)]
-    assert desk.closed == []  # their requests may be here
-    for each in old[:4]:
-        each.since -= SECONDS
-    desk.open("b-0")
-    desk.open("a-6")
-    assert desk.closed == ["a-0", "a-1", "a-2"]
+    for number in range(3):
+        desk.open(f"2001:db8:1::{number}-x")
+    for number in range(5):
+        desk.open(f"2001:db8:2:{number}::-x")
+    await desk.ask("b-0")
+    assert desk.closed == ["2001:db8:1::0-x"]
 
 
-def test_requests_and_proofs_are_no_part_of_that_half_and_neither_is_a_proxy() -> None:
-    desk = Desk(proxy="p")
-    desk.open("a-asks", waits=False)
-    for number in range(6):
-        desk.open(f"a-{number}", proven=True).since -= SECONDS
-    assert desk.closed == []
-    other = Desk(proxy="p")
-    for number in range(8):
-        other.open(f"p-{number}").since -= SECONDS
-    assert other.closed == []
-
-
-def test_addresses_of_one_subscriber_are_one_peer() -> None:
-    desk = Desk()
-    for number in range(6):
-        desk.open(f"2001:db8::{number}-x").since -= SECONDS
-    assert len(desk.closed) == 2
-
-
-def test_where_all_places_are_taken_whoever_has_most_makes_room() -> None:
+async def test_where_all_places_are_taken_whoever_has_most_makes_room() -> None:
     for kinds, gone in (
         ([{}, {"waits": False}], "a-0"),
         ([{"waits": False}], "a-0"),
@@ -81,35 +81,73 @@ def test_where_all_places_are_taken_whoever_has_most_makes_room() -> None:
             desk.open(f"a-{number}", **kinds[number % len(kinds)])
         for number in range(2):
             desk.open(f"b-{number}", waits=False)
-        assert (desk.open("c-0").placed.is_set(), desk.closed) == (True, [gone]), kinds
+        assert ((await desk.ask("c-0")).placed.is_set(), desk.closed) == (True, [gone]), kinds
 
 
-def test_a_newcomer_pushes_no_request_of_its_own_peer_out_that_had_no_answer_yet() -> None:
+async def test_a_newcomer_pushes_no_request_of_its_own_peer_out_that_had_no_answer_yet() -> None:
     desk = Desk()
     for number in range(8):
         desk.open(f"a-{number}", waits=False)
-    assert (desk.open("a-8").placed.is_set(), desk.closed) == (False, [])
-    assert (desk.open("b-0").placed.is_set(), desk.closed) == (True, ["a-0"])
+    assert not (await desk.ask("a-8")).placed.is_set()
+    assert desk.closed == []
+    other = Desk()
+    for number in range(8):
+        other.open(f"a-{number}", waits=False)
+    assert (await other.ask("b-0")).placed.is_set()
+    assert other.closed == ["a-0"]
 
 
-def test_who_was_answered_longest_ago_goes_first() -> None:
+async def test_who_was_answered_longest_ago_goes_first() -> None:
     desk = Desk()
     opened = [desk.open(f"a-{number}", waits=False) for number in range(8)]
     for each in (opened[5], opened[2]):
         desk.all.change(each, waits=True)
         each.since -= LOOK
-    desk.open("b-0")
-    desk.open("c-0")
+    await desk.ask("b-0")
+    await desk.ask("c-0")
     assert desk.closed == ["a-5", "a-2"]
 
 
-def test_who_came_just_now_makes_room_for_nobody_of_its_peer() -> None:
+async def test_who_came_just_now_makes_room_for_nobody_of_its_peer() -> None:
     """Its request may be here: an attacker that is closed comes back at once, and would close whoever came in between."""
     desk = Desk()
-    first, *_ = [desk.open(f"a-{number}") for number in range(8)]
-    assert (desk.open("a-8").placed.is_set(), desk.closed) == (False, [])
-    first.since -= LOOK
-    assert (desk.open("a-9").placed.is_set(), desk.closed) == (True, ["a-0"])
+    opened = [desk.open(f"a-{number}") for number in range(8)]
+    for each in opened:
+        each.since += 60  # however busy this machine is
+    assert not (await desk.ask("a-8")).placed.is_set()
+    assert desk.closed == []
+    opened[0].since -= 60 + LOOK
+    assert await desk.waiting["a-8"]
+    assert desk.closed == ["a-0"]
+
+
+async def test_who_asks_for_nothing_pushes_nobody_out() -> None:
+    """An attacker whose silent connections are closed comes back at once: a process that closed one for each would do nothing else."""
+    desk = Desk()
+    for number in range(8):
+        desk.open(f"a-{number}").since -= LOOK
+    silent = [desk.open(f"{peer}-{number}") for number in range(8) for peer in "bc"]
+    half = asyncio.ensure_future(desk.all.wait(desk.open("d-half")))
+    await asyncio.sleep(0)
+    assert not any(each.placed.is_set() for each in silent)
+    assert (desk.closed, half.done()) == ([], False)
+    assert (await desk.ask("d-whole")).placed.is_set()
+    assert desk.closed == ["a-0"]
+    half.cancel()
+
+
+async def test_half_a_request_is_closed_where_there_is_no_room_and_waits_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line, "ROOM", 0)
+    desk = Desk()
+    for number in range(8):
+        desk.open(f"a-{number}", waits=False, proven=True)
+    half = asyncio.ensure_future(desk.all.wait(desk.open("b-half")))
+    await asyncio.sleep(0)
+    for number in range(2 * RESERVED):
+        desk.open(f"c-{number}")
+    assert desk.closed == ["b-half"]
+    async with asyncio.timeout(5):
+        assert not await half
 
 
 async def test_one_client_keeps_half_of_the_places_from_others_of_its_address() -> None:
@@ -119,22 +157,21 @@ async def test_one_client_keeps_half_of_the_places_from_others_of_its_address() 
     for each in jobs:
         each.since -= LOOK
     for number in range(6):
-        desk.open(f"a-more-{number}", waits=False)
+        await desk.ask(f"a-more-{number}")
     assert desk.closed == [f"a-{number}" for number in range(4)]
     busy = Desk()
     jobs = [busy.open(f"a-{number}", waits=False, proven="job") for number in range(8)]
-    waiting = asyncio.ensure_future(busy.all.wait(busy.open("a-honest")))
-    await asyncio.sleep(0)
+    await busy.ask("a-honest")
     for each in jobs:
         if busy.all.ends(each):
             busy.all.remove(each)
-    assert await waiting
+    assert await busy.waiting["a-honest"]
     assert [each.is_open for each in jobs] == [False] + [True] * 7
     other = Desk()
     for number in range(8):
         other.open(f"a-{number}", proven=f"client-{number % 2}")
-    other.open("a-more")
-    other.open("a-more")
+    await other.ask("a-more")
+    await other.ask("a-more")
     assert other.closed == ["a-0"]
 
 
@@ -142,7 +179,7 @@ async def test_whoever_waits_for_a_place_has_the_next_that_an_answer_ends_in_tur
     desk = Desk()
     opened = [desk.open(f"a-{number}", waits=False, proven="job" * (number < 3)) for number in range(8)]
     assert not any(map(desk.all.ends, opened))  # nobody waits
-    waiting = [asyncio.ensure_future(desk.all.wait(desk.open(f"a-{number}"))) for number in range(8, 11)]
+    waiting = [asyncio.ensure_future(desk.all.wait(desk.open(f"a-{number}", waits=False))) for number in range(8, 11)]
     await asyncio.sleep(0)
     assert list(map(desk.all.ends, opened)) == [False] * 3 + [True] * 5
     desk.all.remove(opened[4])
@@ -173,7 +210,7 @@ async def test_a_silent_connection_makes_room_for_whoever_waits_for_a_place() ->
     desk = Desk()
     for number in range(8):
         desk.open(f"a-{number}")
-    assert await desk.all.wait(desk.open("a-8"))
+    assert await desk.all.wait(desk.open("a-8", waits=False))
     assert desk.closed == ["a-0"]
 
 
@@ -193,12 +230,12 @@ async def test_of_spare_connections_the_oldest_silent_one_goes_and_none_that_ask
     desk = Desk()
     for number in range(8):
         desk.open(f"a-{number}", waits=False, proven=True)
-    waiting = [asyncio.ensure_future(desk.all.wait(desk.open(f"b-{number}"))) for number in range(RESERVED)]
+    waiting = [asyncio.ensure_future(desk.all.wait(desk.open(f"b-{number}", waits=False))) for number in range(RESERVED)]
     await asyncio.sleep(0)
     for number in range(RESERVED + 3):
         desk.open(f"c-{number}")
     assert desk.closed == ["c-0", "c-1", "c-2"]
-    assert not await desk.all.wait(desk.open("d-0")), "there is no room to wait"
+    assert not await desk.all.wait(desk.open("d-0", waits=False)), "there is no room to wait"
     assert desk.closed == ["c-0", "c-1", "c-2", "c-3"]
     assert not any(each.done() for each in waiting)
     for each in waiting:
@@ -239,6 +276,79 @@ def test_who_sends_much_and_waits_is_closed_where_many_wait(monkeypatch: pytest.
         opened[1].settimeout(0.1)
         with pytest.raises(TimeoutError):
             opened[1].recv(1)
+
+
+@contextmanager
+def one_place(answer: Any) -> Iterator[tuple[Connections, int]]:
+    """A server with one place, which a silent connection has; its port."""
+    places = Connections(1, lambda _: False)
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[dict[str, Any]]:
+        yield {"connections": places}
+
+    app = Starlette(routes=[Route("/", answer, methods=["POST"])], lifespan=lifespan)
+    with in_thread(app, http=process._Patient) as port, socket.create_connection(("127.0.0.1", port)):
+        deadline = time.monotonic() + 10
+        while not places._count:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield places, port
+
+
+async def told_size(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(str(len(await request.body())))
+
+
+def read(line: socket.socket, end: bytes) -> bytes:
+    answer = b""
+    while end not in answer:
+        answer += (more := line.recv(4096))
+        assert more, answer
+    return answer
+
+
+def test_half_a_body_takes_no_place_and_a_whole_one_does() -> None:
+    with one_place(told_size) as (places, port), socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+        line.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
+        time.sleep(2 * LOOK)
+        assert (places._count, len(places._spare), len(places._asking)) == (1, 1, 0)
+        line.sendall(b"cd")
+        assert read(line, b"\r\n\r\n4").startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_that_waits_to_send_its_body_is_told_to_before_it_has_a_place() -> None:
+    with one_place(told_size) as (places, port), socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+        line.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+        assert read(line, b"\r\n\r\n").startswith(b"HTTP/1.1 100")
+        assert (len(places._spare), len(places._asking)) == (1, 0)
+        line.sendall(b"abcd")
+        told = read(line, b"\r\n\r\n4")
+        assert told.startswith(b"HTTP/1.1 200"), "and not a second time"
+
+
+def test_a_body_that_is_larger_than_what_is_read_without_a_place_has_one() -> None:
+    size = 300_000
+    with one_place(told_size) as (_, port), socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+        line.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
+        assert read(line, b"%d" % size).startswith(b"HTTP/1.1 200")
+
+
+async def test_who_has_a_place_waits_for_no_whole_request() -> None:
+    """A slow body on a connection that is kept has the time of any other."""
+    desk, asked = Desk(most=1), list[str]()
+
+    async def every(*_: Any) -> None:
+        asked.append("asked")
+
+    silent, spare = desk.open("a-0"), desk.open("b-0", waits=False)
+    silent.since -= LOOK
+    answer = desk.all.only_health(every, spare)
+    for waits in (False, True):
+        desk.all.change(spare, waits=waits)
+        async with asyncio.timeout(5):
+            await answer({"path": "/oauth2/token"}, None, None)  # type: ignore[arg-type]
+    assert (len(asked), desk.closed) == (2, ["a-0"])
 
 
 @pytest.mark.parametrize(("soft", "hard", "room"), [(900, 9000, ROOM), (900, 2000, 2000 - 1024), (900, 900, RESERVED)])

@@ -26,7 +26,7 @@ PLACES, LINES = 64, 640  # more than have a place, and than the 256 that are the
 CALLS, AT_ONCE = examples(100, 24), 8
 ROOT = Path(__file__).parents[1]
 MORE = pytest.mark.thorough("each way, and each kind of junk, is tried in the other three; all of it for a moment in test_service_unproven")
-MANY = [(said, "hold") for said in ("nothing at all", "half a body", "an idle connection after an answer")]
+MANY = [(said, "hold") for said in ("nothing at all", "an idle connection after an answer", "chunks without end")]
 MANY += [("junk of the client", "repeat"), ("a forged credential", "anew"), *(("junk of nobody", how) for how in ("repeat", "anew"))]
 
 
@@ -82,6 +82,8 @@ async def calls(place: Place, gate: Process, client: str, *, fresh: bool) -> Cou
     ("what", "how"),
     [
         ("half a head", "hold"),
+        ("half a body", "hold"),
+        ("a head, and a body that the client waits to send", "hold"),
         ("junk of the client", "anew"),
         ("a forged credential", "repeat"),
         *(pytest.param(*more, marks=MORE) for more in MANY),

@@ -1,20 +1,21 @@
 """Who is served when: the open connections of one process, the line before the gate, and how often a
 proven client may ask.
 
-*Connections* make room when there are too many. Connections that say nothing, or say it slowly
-(Slowloris), keep nobody out. One peer has at most half of the places for connections that did
-not send a whole request within `SECONDS`; beyond it, its oldest such ones are closed. Where all
-are taken, the peer with the most pays: with one that waits, once a request that came with it
-would have been looked at, else, if the newcomer's peer has fewer even then, with one that has
-proved nothing yet. A connection on which a proof succeeded is closed last; of one client half
-of the places at most are so, or a job with a credential could keep out whoever shares its
-address.
+*Connections* have places. A new one has a place where one is free. Where all are taken, only a
+whole request takes one from somebody; a connection that says nothing, half a head or half a
+body (Slowloris) asks for none. An attacker whose silent connections are closed comes back at
+once: a process that closed one for each would do nothing else, and be late with every call.
+Who has a place and is silent keeps nobody out, since a request takes it: the peer with the most
+pays, with one that waits, once a request that came with it would have been looked at, else, if
+the newcomer's peer has fewer even then, with one that has proved nothing yet. A connection on
+which a proof succeeded is closed last; of one client half of the places at most are so, or a
+job with a credential could keep out whoever shares its address.
 
-Beyond the places there is room for `ROOM`, and for `RESERVED` that have asked for nothing yet.
-They learn of the process's health at once, and with any other request wait for a place, in
-turn; while some do, who proved nothing has one answer on a connection. An attacker that is
-closed comes back at once, and keeps out whoever comes in between; one that waits comes no
-faster than it is answered. So there is room for many, and patience for as many answers to junk.
+Beyond the places there is room for `ROOM` requests that wait for one, and for `RESERVED`
+connections that have asked for nothing yet; of these the oldest is closed where all the room is
+taken. The process's health is told at once. Others have a place in turn; while some wait, who
+proved nothing has one answer on a connection. One that waits comes no faster than it is
+answered. So there is room for many, and patience for as many answers to junk.
 
 *The line*: requests whose body is here wait for their turn before the clock of their call
 starts. A gate decides in a fraction of a second or refuses; too many at once would all be late.
@@ -40,12 +41,12 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from agentgate.errors import Overloaded, RequestRefused
+from agentgate.errors import Overloaded
 from agentgate.identity.connection import counted
 from agentgate.service.messages import problem, unavailable
 
@@ -53,7 +54,6 @@ HEALTH = frozenset({"/healthz", "/readyz", "/metrics"})
 RESERVED = 256
 ROOM = 4096
 SMALL = 16 * 1024  # bytes that each of more than `RESERVED` may have sent
-SECONDS = 1.0
 LOOK = 0.1  # seconds after which a request that came with its connection was looked at
 PLACE_SECONDS = 10.0  # seconds for a place
 
@@ -79,6 +79,7 @@ class OpenConnection:
         is_open: it was not closed yet.
         waits: it has not sent a whole request, or does not take its answer.
         proven: the client whose proof succeeded in its last request; empty: none did.
+        asks: a whole request is here, or as much of one as is read without a place.
         placed: it has a place.
         size: bytes that it has sent.
         since: monotonic seconds of when it began to wait, or ended to.
@@ -89,6 +90,7 @@ class OpenConnection:
     is_open: bool = True
     waits: bool = True
     proven: str = ""
+    asks: asyncio.Event = field(default_factory=asyncio.Event)
     placed: asyncio.Event = field(default_factory=asyncio.Event)
     size: int = 0
     since: float = field(default_factory=time.monotonic)
@@ -99,8 +101,7 @@ class Connections:
 
     Args:
         most: places.
-        is_proxy: whether a peer brings many callers: it may have as many as there are, and each
-            counts for an eighth.
+        is_proxy: whether a peer brings many callers: each counts for an eighth.
     """
 
     def __init__(self, most: int, is_proxy: Callable[[str], bool]) -> None:
@@ -116,19 +117,13 @@ class Connections:
         self._room = max(RESERVED, _allow_files(beside + ROOM) - beside)
 
     def add(self, peer: str, abort: Callable[[], object]) -> OpenConnection:
-        """Take a new connection in. Where there is no place, it is a spare one."""
+        """Take a new connection in. Where no place is free, it is a spare one: it asks for
+        nothing yet, so nobody makes room for it.
+        """
         new = OpenConnection(counted(peer), abort)
-        own = self._peers.get(new.peer, {})
-        waiting = (
-            []
-            if self._is_proxy(peer)
-            else [each for each in own if each.waits and not each.proven]
-        )
-        for each in waiting[: max(0, len(waiting) + 1 - self._most // 2)]:
-            # else its request may be here, and nobody looked yet
-            if time.monotonic() - each.since > SECONDS:
-                self._close(each)
-        if not self._place(new):
+        if self._count < self._most:
+            self._place(new)
+        else:
             # of these `RESERVED` at least have asked for nothing
             if len(self._spare) + len(self._asking) >= self._room + RESERVED:
                 self._close(next(iter(self._spare)))
@@ -147,22 +142,24 @@ class Connections:
         )
 
     async def wait(self, connection: OpenConnection) -> bool:
-        """Wait for its place, now that its request is here. False: there was none in time, or
-        no room to wait, or it is closed.
+        """Wait for its request, and then for its place. False: there was none in time, or no
+        room to wait, or it is closed.
         """
-        if connection in self._spare and len(self._asking) < self._room:
-            del self._spare[connection]
-            self._asking[connection] = None
-            if self._looks is None:
-                self._look_again()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(connection.placed.wait(), PLACE_SECONDS)
-            self._asking.pop(connection, None)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PLACE_SECONDS):
+                await connection.asks.wait()
+                if connection in self._spare and len(self._asking) < self._room:
+                    del self._spare[connection]
+                    self._asking[connection] = None
+                    if self._looks is None:
+                        self._look_again()
+                    await connection.placed.wait()
+        self._asking.pop(connection, None)
         return connection.is_open and connection.placed.is_set()
 
     def _look_again(self) -> None:
         """From time to time, while somebody waits: who is silent makes room."""
-        self._place_first()
+        self._place_first(close=True)
         self._looks = (
             asyncio.get_running_loop().call_later(LOOK, self._look_again)
             if self._asking
@@ -171,25 +168,24 @@ class Connections:
 
     def ends(self, connection: OpenConnection) -> bool:
         """Whether somebody else has its place after this answer."""
-        own = self._peers.get(connection.peer, ())
-        return bool(self._asking) and self._most // 2 < self._clients(own)[connection.proven]
+        clients = self._clients(self._peers.get(connection.peer, ()))
+        return bool(self._asking) and self._most // 2 < clients[connection.proven]
 
-    def _place_first(self) -> None:
-        while self._asking and self._place(next(iter(self._asking))):
-            pass
+    def _place_first(self, *, close: bool = False) -> None:
+        """Give places to those who ask, in turn: what is free, or what is `close`d for them."""
+        while self._asking and (close or self._count < self._most):
+            first = next(iter(self._asking))
+            if self._count >= self._most:
+                if (victim := self._victim(first)) is None:
+                    return
+                self._close(victim)
+            self._place(first)
 
-    def _place(self, connection: OpenConnection) -> bool:
-        """Give it a place, if there is one or somebody makes room."""
-        own = self._peers.get(connection.peer, {})
-        if self._count >= self._most:
-            if (victim := self._victim(len(own))) is None:
-                return False
-            self._close(victim)
+    def _place(self, connection: OpenConnection) -> None:
         self._asking.pop(connection, None)
         self._peers.setdefault(connection.peer, {})[connection] = None
         self._count += 1
         connection.placed.set()
-        return True
 
     def _clients(self, own: Iterable[OpenConnection]) -> Counter[str]:
         """How many of a peer's connections each client has; nobody's are too many."""
@@ -197,19 +193,17 @@ class Connections:
         clients[""] += self._most
         return clients
 
-    def _victim(self, own: int) -> OpenConnection | None:
-        """Whose place somebody has who comes from a peer with `own` connections; None:
-        nobody's.
-        """
-        peers = self._peers.items()
+    def _victim(self, asking: OpenConnection) -> OpenConnection | None:
+        """Whose place it has; None: nobody's."""
         most = max(
-            peers, key=lambda each: len(each[1]) // (8 if self._is_proxy(each[0]) else 1)
+            self._peers.items(),
+            key=lambda each: len(each[1]) // (8 if self._is_proxy(each[0]) else 1),
         )[1]
         clients = self._clients(most)
         old = time.monotonic() - LOOK
         yielding = [each for each in most if clients[each.proven] > self._most // 2]
         chosen = [each for each in yielding if each.waits and each.since < old]
-        if own + 1 < len(most):
+        if len(self._peers.get(asking.peer, ())) + 1 < len(most):
             chosen += yielding
         if clients[""] == self._most:  # all have proved something
             chosen += [each for each in most if each.waits]
@@ -217,6 +211,7 @@ class Connections:
 
     def change(self, connection: OpenConnection, *, waits: bool) -> None:
         """It has sent a whole request now, or the next thing is up to its other end."""
+        (connection.asks.clear if waits else connection.asks.set)()
         if connection.waits != waits:
             connection.waits = waits
             connection.since = time.monotonic()
@@ -232,10 +227,11 @@ class Connections:
 
     def _forget(self, connection: OpenConnection) -> None:
         connection.is_open = False
+        connection.asks.set()  # it waits no more
         self._spare.pop(connection, None)
         if connection in self._asking:
             del self._asking[connection]
-            connection.placed.set()  # it waits no more
+            connection.placed.set()
         own = self._peers.get(connection.peer, {})
         if connection in own:
             del own[connection]
@@ -253,12 +249,16 @@ class Connections:
         """
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["path"] in HEALTH or await self.wait(connection):
+            if (
+                connection.placed.is_set()
+                or scope["path"] in HEALTH
+                or await self.wait(connection)
+            ):
                 await application(scope, receive, send)
                 return
-            full: RequestRefused = unavailable()
+            full = problem(unavailable())
             full.headers["Connection"] = "close"
-            await problem(full)(scope, receive, send)
+            await full(scope, receive, send)
 
         return answer
 
@@ -284,7 +284,7 @@ class Rates:
         left, since = self._buckets.pop(name, (self._burst, at))
         left = min(self._burst, left + (at - since) * self._rate)
         taken = left >= 1
-        self._buckets[name] = (left - 1 if taken else left, at)
+        self._buckets[name] = (left - taken, at)
         if len(self._buckets) > _KEPT:
             self._buckets.popitem(last=False)
         return 0.0 if taken else (1 - left) / self._rate
@@ -303,16 +303,14 @@ class _Turn:
     _address: str
     _connection: OpenConnection
     _client: str = ""
-    _late: bool = False
+    _stood: bool = False
     held: bool = False
-    _before: Any = None
 
     def __enter__(self) -> Self:
-        self._before = _mine.set(self)
+        _mine.set(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        _mine.reset(self._before)
         self.leave()
 
     async def __call__(self, client: str | None = None) -> None:
@@ -322,21 +320,21 @@ class _Turn:
             Overloaded: it did not come in time. ClientDisconnect: the caller hung up before it
                 came.
         """
-        self._client = self._client if client is None else client
-        if self.held or self._late:
+        if client is not None:
+            self._client = client
+        if self._stood:
             return
-        self._late = True
+        self._stood = True
         try:
             await self._line.wait(self._address, self._client, self._connection)
         except TimeoutError:
             raise Overloaded(AT_ONCE, AT_ONCE) from None
         self.held = True
-        self._late = False
 
     def leave(self) -> None:
         """Let somebody else have it."""
         if self.held:
-            self.held = False
+            self.held = self._stood = False
             self._line.give()
 
 
@@ -428,7 +426,7 @@ class WaitingLine:
             asyncio.get_running_loop().call_soon(self._grant)
 
     def _grant(self) -> None:
-        self._free = self._free + self._ended
+        self._free += self._ended
         self._ended = 0
         while self._free:
             first, second = self._lanes

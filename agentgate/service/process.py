@@ -161,12 +161,16 @@ class _Patient(H11Protocol):
         super().handle_events()
         if self.cycle is not before:  # a head is complete; its body has a time of its own
             self._end_after(ANSWER_SECONDS)
-        if (
-            not getattr(self.cycle, "response_complete", True)
-            and not self.cycle.more_body
-            and not self.flow.write_paused
-        ):
+        if getattr(self.cycle, "response_complete", True) or self.flow.write_paused:
+            return
+        if not self.cycle.more_body:
             self._connections.change(self._own, waits=False)
+        elif self.flow.read_paused:
+            self._own.asks.set()  # more of its body comes when somebody reads it
+        elif self.cycle.waiting_for_100_continue and not self._own.placed.is_set():
+            # it sends no body before; a place it has when its body is here
+            self.cycle.waiting_for_100_continue = False
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_response_complete(self) -> None:
         self._connections.change(self._own, waits=True)
