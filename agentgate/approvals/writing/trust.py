@@ -400,7 +400,7 @@ def _person(root: Root, signer: Signer, role: Role) -> str:
         f"{APPROVALS}/{ROOT}",
         f"roles.{role}",
         f"key {key.fingerprint}",
-        f"a key of {', '.join(root.roles[role]) or 'nobody'}",
+        f"a key of {', '.join(root.roles[role]) or 'somebody whom a next root names: agentgate root draft'}",
     )
 
 
