@@ -61,7 +61,7 @@ def test_a_diff_ends_with_how_many_recorded_calls_would_be_decided_otherwise(log
         "and 3 recorded calls of the last 7 days would be decided otherwise: "
         "2 payments.refund allow -> deny (args.amount), 1 payments.refund deny -> allow (no reason is left)"
     )
-    assert apart == "of 0 of 6 calls it cannot be told: none"  # of the call before it observed, the record tells
+    assert apart == "of 0 of 6 calls the log cannot tell: none"  # of the call before it observed, the record tells
     assert json.loads(asked(log, *words, "--json", status=2).stdout)["notes"][-2:] == [told, apart]
     assert "verified" in asked(log, *words, status=2).stderr
 
@@ -85,10 +85,10 @@ limits: [{count: payments.refund, max: 5, per: run}]
     words = str(tmp_path / "old.yaml"), str(tmp_path / "new.yaml"), "--audit", str(tmp_path / "audit"), "--keys", str(tmp_path / "keys")
     *_, none, apart = asked(tmp_path, "workflow", "diff", *words, status=2).stdout.strip().splitlines()
     assert none.endswith("decided otherwise: none")
-    assert apart == "of 1 of 3 calls it cannot be told: 1 for step_up.ask.approvers"
+    assert apart == "of 1 of 3 calls the log cannot tell: 1 for step_up.ask.approvers"
     (tmp_path / "new.yaml").write_text(team.file.read_text().replace("max: 5", "max: 1"))
     *_, _, apart = asked(tmp_path, "workflow", "diff", *words, status=2).stdout.strip().splitlines()
-    assert apart.startswith("of 2 of 3 calls it cannot be told: ")
+    assert apart.startswith("of 2 of 3 calls the log cannot tell: ")
 
 
 def test_that_nothing_is_enforced_is_the_widest_change(log: Path) -> None:

@@ -129,7 +129,7 @@ def test_what_no_record_has_is_counted_apart(recorded: list[Any]) -> None:
         old, new = (load_text(each, "refund.yaml", {}, derive) for each in (WORKFLOW, text_of(name)))
         assert [*retrial_lines(decide_again([record], old, new), "7d")] == [
             "and 0 recorded calls of the last 7d would be decided otherwise: none",
-            f"of 1 of 1 calls it cannot be told: 1 for {what}",
+            f"of 1 of 1 calls the log cannot tell: 1 for {what}",
         ]
 
 
@@ -139,7 +139,7 @@ def test_what_no_record_has_is_counted_apart(recorded: list[Any]) -> None:
 def test_a_record_that_no_gate_wrote_ends_nothing(recorded: list[Any], change: dict[str, Any]) -> None:
     old, new = (load_text(each, "refund.yaml", {}, derive) for each in (WORKFLOW, text_of("a higher bound")))
     record = {**recorded[2][1], "tool_call_id": "another", **change}
-    assert [*retrial_lines(decide_again([record, recorded[0][1]], old, new), "7d")][-1].startswith("of 1 of 2 calls it cannot be told: 1 ")
+    assert [*retrial_lines(decide_again([record, recorded[0][1]], old, new), "7d")][-1].startswith("of 1 of 2 calls the log cannot tell: 1 ")
 
 
 def test_what_another_version_decided_or_two_did_is_counted_apart(recorded: list[Any]) -> None:
@@ -181,7 +181,7 @@ def test_a_log_is_replayed_under_a_version_that_never_ran(tmp_path: Path, way: W
     done = CliRunner().invoke(app, ["replay", "--since", "7d", str(tmp_path / "new.yaml"), *common], env={"XDG_CACHE_HOME": str(tmp_path)})
     assert done.exit_code == 0, done.output
     assert "and 1 recorded calls of the last 7d would be decided otherwise: 1 payments.refund step_up -> deny (args.amount)" in done.stdout
-    assert "of 0 of 2 calls it cannot be told: none" in done.stdout
+    assert "of 0 of 2 calls the log cannot tell: none" in done.stdout
     words = ["replay", str(tmp_path / "new.yaml"), *common, "--json", "--cache", str(tmp_path / "cache")]
     otherwise = {"payments.refund step_up -> deny (args.amount)": 1}
     for more, counted in (
@@ -196,7 +196,7 @@ def test_a_log_is_replayed_under_a_version_that_never_ran(tmp_path: Path, way: W
     (tmp_path / "other.yaml").write_text((tmp_path / "new.yaml").read_text().replace("shop.refund", "shop.other"))
     for words in (["--since", "2099-01-01", str(tmp_path / "new.yaml")], [str(tmp_path / "other.yaml")]):
         done = CliRunner().invoke(app, ["replay", *words, *common], env={"XDG_CACHE_HOME": str(tmp_path)})
-        assert "of 0 of 0 calls it cannot be told: none" in done.stdout
+        assert "of 0 of 0 calls the log cannot tell: none" in done.stdout
 
 
 def test_of_several_gates_that_decided_on_a_call_the_last_counts(recorded: list[Any], tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_what_is_recorded_in_full_changes_no_call(tmp_path: Path) -> None:
     )
     for _, record in found:
         assert record is not None
-        assert [*retrial_lines(decide_again([record], old, new), "7d")][1] == "of 0 of 1 calls it cannot be told: none"
+        assert [*retrial_lines(decide_again([record], old, new), "7d")][1] == "of 0 of 1 calls the log cannot tell: none"
 
 
 def test_a_call_that_was_repeated_counts_as_it_was_allowed(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def doctor(
         say_json([each._asdict() for each in found])
     else:
         body = [
-            (each.part, "holds" if each.holds else "does not", each.what, each.remedy)
+            (each.part, "holds" if each.holds else "fails", each.what, each.remedy)
             for each in found
         ]
         table("bold:part |  | what | to do", body)

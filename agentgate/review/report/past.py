@@ -482,7 +482,7 @@ def retrial_lines(counted: Values, since: str) -> Iterator[str]:
         f"and {otherwise} recorded calls of the last {since} would be decided otherwise: "
         f"{told['otherwise']}"
     )
-    yield f"of {untold} of {counted['calls']} calls it cannot be told: {told['untold']}"
+    yield f"of {untold} of {counted['calls']} calls the log cannot tell: {told['untold']}"
 
 
 def _as_observed(record: Record, differing: list[str]) -> tuple[str, str]:
