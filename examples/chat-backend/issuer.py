@@ -37,7 +37,8 @@ async def authorize(request: Request) -> Response:
         asked = html.escape(request.url.query)
         buttons = "".join(f'<p><button name="who" value="{who}">{who} ({groups[0]})</button></p>' for who, groups in PEOPLE.items())
         return HTMLResponse(
-            f'<!doctype html><title>Sign in</title><h1>Who are you?</h1><form method="post" action="?{asked}">{buttons}</form>'
+            '<!doctype html><meta name="viewport" content="width=device-width"><title>Sign in</title><h1>Who are you?</h1>'
+            f'<form method="post" action="?{asked}">{buttons}</form>'
         )
     who, asked_for = str((await request.form())["who"]), request.query_params
     CODES[code := secrets.token_urlsafe(24)] = {"who": who, **asked_for}
