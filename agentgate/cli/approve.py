@@ -90,18 +90,10 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
     made_by = _made_by(Path(source.path), made, trusted, signer, proposer)
     made = made.made_by(*made_by)
     said = made.statement
-    out = () if trusted.solo else made_by
-    changes = told(
-        made.old, made.workflow, tuple(in_words(made.needs, out)), base=base_of(source)
-    )
-    changes = replace(
-        changes,
-        about=(
-            *changes.about,
-            ("made by", ", ".join(made_by)),
-            ("compared with", made.baseline),
-        ),
-    )
+    still = tuple(in_words(made.needs, () if trusted.solo else made_by))
+    changes = told(made.old, made.workflow, still, base=base_of(source))
+    about = (("made by", ", ".join(made_by)), ("compared with", made.baseline))
+    changes = replace(changes, about=(*changes.about, *about))
     if not as_json_:
         say(f"{said.id} v{said.version}, {made.workflow.title}", "")
         print_report(DiffReport(changes, ""))
