@@ -85,6 +85,13 @@ def test_a_time_that_is_none_is_refused(shop: Path, words: tuple[str, str]) -> N
     assert (done.exit_code, "2026-05-31" in done.stderr) == (1, True)
 
 
+def test_a_decision_that_is_none_is_refused_and_no_record_is_said_to_be_none(shop: Path) -> None:
+    done = CliRunner().invoke(app, ["audit", "list", str(shop / "audit"), "--cache", str(shop / "cache"), "--decision", "denied"])
+    assert done.exit_code == 1
+    assert "'deny'" in done.stderr
+    assert "No record is like that" in asked(shop, "list", "--user", "nobody").stderr
+
+
 def test_a_call_has_a_story(shop: Path) -> None:
     told = json.loads(asked(shop, "show", "pay1", "--auditor-key", str(shop / "auditor.key"), "--json").stdout)
     kinds = [each["type"] for each in told]

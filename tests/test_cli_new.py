@@ -234,7 +234,7 @@ def test_the_one_reviewer_widens_what_they_made_and_nobody_else_is_asked_for(pla
     [file] = [path for path in Path("workflows").rglob("*.yaml") if path.read_text().startswith("# Drafted") and ".test." not in path.name]
     text = file.read_text()
     file.write_text(text.replace("version: 1", "version: 2").replace("max: 20, per: turn", "max: 30, per: turn"))
-    name = re.search(r"^id: (.*)$", text, re.MULTILINE)[1]
+    [name] = re.findall(r"^id: (.*)$", text, re.MULTILINE)
     shown = run("workflow", "approve", name, "-d", "workflows", "--accept", f"{name} v2, 1 wider").stdout
     assert "STILL TO SIGN: 1 of lee@acme.example for **" in shown
     assert "another reviewer" not in shown

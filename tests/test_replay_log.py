@@ -148,7 +148,7 @@ def test_what_another_version_decided_or_two_did_is_counted_apart(recorded: list
     other = {**record, "workflow": {**record["workflow"], "digest": "sha256:other"}}
     ended = {name: value for name, value in record.items() if name != "at"}  # its run had ended: no rule was asked
     for each in (other, ended, {**record, "in_force": {"version": 2, "digest": new.digest}}):
-        assert "it cannot be told: 1 that other versions decided" in [*retrial_lines(decide_again([each], old, new), "7d")][1]
+        assert "the log cannot tell: 1 that other versions decided" in [*retrial_lines(decide_again([each], old, new), "7d")][1]
 
 
 @pytest.mark.parametrize("number", [0, 5], ids=["allowed", "refused for its origin"])

@@ -17,7 +17,7 @@ from functools import partial
 from itertools import chain
 from math import inf
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import typer
 
@@ -65,6 +65,7 @@ from agentgate.errors import AuditDamaged, ConfigError
 from agentgate.stores import open_store, ops
 
 T = TypeVar("T")
+Decision = Literal["allow", "deny", "step_up", "confirm", "observed"]
 _COLUMNS = "time decision tool user agent workflow txn".split()
 
 
@@ -108,7 +109,7 @@ def list_(
     *,
     keys: list[Path] | None = None,
     tool: str = "",
-    decision: str = "",
+    decision: Decision | None = None,
     user: str = "",
     agent: str = "",
     workflow: str = "",
@@ -124,7 +125,7 @@ def list_(
     """Which calls were allowed, held or refused: for whom, under which workflow version."""
     equal = {
         "tool": tool,
-        "decision": decision,
+        "decision": decision or "",
         "user": user,
         "agent": agent,
         "workflow": workflow,
@@ -149,6 +150,8 @@ def list_(
     else:
         body = [_cells(record) for record in found]
         say(*_csv(body)) if as_csv else rows(_COLUMNS, body, styles=("dim", "bold"))
+        if not body:
+            complain("No record is like that.", colour="yellow")
     tell_state(log)
 
 
