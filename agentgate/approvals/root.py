@@ -495,8 +495,8 @@ class Signers:
         owners = [name for name in self.root.keys if self.root.owns(name, key)]
         if len(owners) != 1:
             raise KeyRefused(
-                f"signature: got key {key.fingerprint} of {len(owners)} people in the root, "
-                "expected that of exactly one"
+                f"a signature by key {key.fingerprint}, which {len(owners)} people of the root "
+                "have, not exactly one"
             )
         if now >= self.root.until:
             raise KeyRefused(

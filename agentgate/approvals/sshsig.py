@@ -207,7 +207,7 @@ class SshKey:
                 self._key.verify(encode_dss_signature(r, s), data, ec.ECDSA(CURVES[kind][2]))
         except InvalidSignature:
             raise KeyRefused(
-                f"signature: got one that is not by {self.fingerprint} over this file, expected its own"
+                f"a signature that is not by {self.fingerprint} over this file"
             ) from None
 
 
