@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -275,6 +276,8 @@ CASE = ChatCase()
 
 def serve() -> None:
     """The same to try in a browser: the login, the store and two workers on one port, until Ctrl-C."""
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal ends them all, too
+        signal.signal(number, signal.default_int_handler)
     with Backend.running(1, "--workers", "2") as backend, suppress(KeyboardInterrupt):
         print(f"{backend.workers[0].url}  (lee and ann are customers, kim is a lead; state in {backend.state})", flush=True)
         while True:
