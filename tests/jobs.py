@@ -103,8 +103,8 @@ class _Lanes:
                     said = ("ended", None)
                 self._hear(line, *said)
                 if self._session.shouldfail or self._session.shouldstop:
-                    for left in self._left:
-                        left.clear()
+                    for files in self._left:
+                        files.clear()
                     for each in self._lines:
                         with suppress(OSError):
                             each.send(None)

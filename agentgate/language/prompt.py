@@ -246,8 +246,10 @@ class Prompt:
                 return entity.words
         return None
 
-    @once
     def _meant(self, kind: str, key: Key) -> bool:
         """Whether some sentence that names it is in no doubt."""
-        places = self.mentions.get((kind, key), ())
-        return self.in_doubt or any(not turn.doubted(at) for turn, at in places)
+        place = "meant", kind, key
+        if not self.in_doubt and place not in self.memo:
+            places = self.mentions.get((kind, key), ())
+            self.memo[place] = any(not turn.doubted(at) for turn, at in places)
+        return self.in_doubt or bool(self.memo[place])
