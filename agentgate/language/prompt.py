@@ -22,7 +22,7 @@ from agentgate.language.turn import MAX_TURN, Turn
 from agentgate.language.whose import Extent
 from agentgate.language.word_files import Forms, listed
 from agentgate.values.entities import Key, normal
-from agentgate.values.value_class import once, value_class
+from agentgate.values.value_class import value_class
 
 __all__ = ["MAX_TURN", "Entity", "Prompt", "Turn"]
 
