@@ -145,6 +145,13 @@ def test_an_answer_that_cannot_be_waited_for_is_a_refusal(change: dict[str, Any]
     assert (type(refusal), len(done), told) == (ExchangeRefused, 1, [])
 
 
+@pytest.mark.parametrize("status", [200, 401, 403])
+def test_an_answer_of_another_status_is_no_call_that_waits(status: int) -> None:
+    with time_machine.travel(1_800_000_000.0, tick=False) as clock:
+        done, refusal, told = carried_out([Answered(status, {}, json.dumps(PENDING).encode())], clock)
+    assert (type(refusal), len(done), told) == (ExchangeRefused, 1, [])
+
+
 def test_what_a_gate_says_of_a_wait_moves_no_cursor_and_sets_no_pace_below_its_own() -> None:
     odd = {**PENDING, "interval": 0, "hold": {"id": "\x1b[2Jh", "whom": "leads\r\nok"}}
     with time_machine.travel(1_800_000_000.0, tick=False) as clock:
