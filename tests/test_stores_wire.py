@@ -254,6 +254,25 @@ def test_an_error_is_its_callers_alone_and_the_connection_is_not_used_again(serv
 
 
 @pytest.mark.deadline
+def test_an_error_of_one_caller_ends_no_other_between_two_of_their_requests() -> None:
+    """Both replies come at once, and who has the error goes on first; the other still has to load its script."""
+    known: list[bytes] = []
+
+    def answer(chunk: bytes) -> bytes:
+        if b"LOAD" in chunk:
+            known.append(chunk)
+            return b"$2\r\nok\r\n"
+        return replies(chunk) if known else b"-ERR no\r\n-NOSCRIPT load it\r\n"
+
+    async def work(store: AsyncStore) -> None:
+        failed, loaded = await asyncio.gather(kept(store, "bad"), kept(store, "good"), return_exceptions=True)
+        assert isinstance(failed, StoreUnavailable)
+        assert loaded == keys_of(peer.chunks[-1])[0]
+
+    peer = Peer(answer)
+    peer.serve(work)
+
+
 def test_a_write_that_waits_for_replicas_keeps_nobody_else(server: Server) -> None:
     async def work(store: AsyncStore) -> None:
         assert await kept(store, "a") is None

@@ -4,7 +4,8 @@ replies come back in their order.
 Rules: each caller waits for its own reply and until its own deadline. Replies are counted off
 in the order of the requests, so that the one for a caller who gave up is dropped and never
 handed to the next. What is wrong with one reply may be wrong with the connection: it is
-retired: who waits still gets their reply, nobody new asks, and it is closed after the last.
+retired: dialogues that began go on to their end, also with further requests, nobody new asks,
+and it is closed after the last.
 Where the connection breaks, or gets out of step, all who wait are refused; nothing is sent
 again.
 """
@@ -49,6 +50,7 @@ class Wire(asyncio.Protocol):
         self._reply = Reply()
         self._timer: asyncio.TimerHandle | None = None
         self._retired = False
+        self._dialogues = 0  # under way
         self._pid = os.getpid()
         self._transport.set_protocol(self)
 
@@ -92,9 +94,14 @@ class Wire(asyncio.Protocol):
         return reply
 
     def retire(self) -> None:
-        """Take no new requests, and close after the last reply that somebody waits for."""
+        """Take no new dialogues, and close after the last one."""
         self._retired = True
-        if all(reply.done() for reply, _ in self._waiting):
+        self.count_dialogue(0)
+
+    def count_dialogue(self, more: int) -> None:
+        """A dialogue begins (1) or has ended (-1)."""
+        self._dialogues += more
+        if self._retired and not self._dialogues:
             self.discard()
 
     def discard(self) -> None:
@@ -106,17 +113,16 @@ class Wire(asyncio.Protocol):
             self._transport.abort()
 
     def _send(self) -> None:
-        together = b"".join(self._unsent)
-        self._unsent = []
         if self._transport.is_closing():
             self._refuse("the connection was closed")
         else:
-            self._transport.write(together)
+            self._transport.write(b"".join(self._unsent))
+        self._unsent = []
 
     def _watch(self, left: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(max(0.0, left), self._late)
+        self._timer = self._loop.call_later(left, self._late)
 
     def _late(self) -> None:
         """Refuse who waited until their deadline."""
@@ -130,8 +136,6 @@ class Wire(asyncio.Protocol):
         ends = [deadline for reply, deadline in self._waiting if not reply.done()]
         if ends:
             self._watch(min(ends) - now)
-        if self._retired:
-            self.retire()
 
     # --- of the transport ---------------------------------------------------------------------
     def data_received(self, data: bytes) -> None:
@@ -148,8 +152,6 @@ class Wire(asyncio.Protocol):
             reply, _ = self._waiting.popleft()
             if not reply.done():
                 reply.set_result(value)
-        if self._retired:
-            self.retire()
 
     def eof_received(self) -> None:
         """The server closes: nothing more will come."""
@@ -164,9 +166,8 @@ class Wire(asyncio.Protocol):
         )
 
     def _refuse(self, why: str) -> None:
-        waiting = self._waiting
-        self._waiting = deque()
-        for reply, _ in waiting:
+        while self._waiting:
+            reply, _ = self._waiting.popleft()
             if not reply.done():
                 reply.set_exception(StoreUnavailable(f"store {self._name}: {why}"))
         self.discard()

@@ -340,11 +340,12 @@ class AsyncRedisStore(_Store):
             return wire
         before = pool.shared
         pool.shared = wire
-        if before is not None and before.usable():
-            wire.discard()
-            pool.shared = wire = before
-        elif before is not None:
-            before.retire()
+        if before is not None:
+            if before.usable():
+                wire.discard()
+                pool.shared = wire = before
+            else:
+                before.retire()
         return wire
 
     async def _find_pool(self, search: Search) -> Any:
@@ -378,6 +379,7 @@ async def _connected(endpoint: Endpoint, deadline: float) -> Wire:
 
 
 async def _carry_out(dialogue: Dialogue, wire: Wire, deadline: float) -> Any:
+    wire.count_dialogue(1)
     try:
         request = next(dialogue)
         while True:
@@ -388,3 +390,5 @@ async def _carry_out(dialogue: Dialogue, wire: Wire, deadline: float) -> Any:
             request = dialogue.send(await reply)
     except StopIteration as done:
         return done.value
+    finally:
+        wire.count_dialogue(-1)
