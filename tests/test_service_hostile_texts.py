@@ -63,6 +63,7 @@ def gate(place: Place) -> Iterator[Process]:
     tools = dict.fromkeys(("notes.write", "mail.read", "mail.write"), DEFINITION)
     settings = {**place.settings, "clients": {**place.settings["clients"], "server": {**server, "definitions": tools}}}
     with served(place.folder, settings) as process:
+        process.http.timeout = 60  # the longest text takes a busy machine long to read, and its answer is that it was late
         yield process
 
 
@@ -135,17 +136,29 @@ def sent(writers: list[tuple[Writer, Callable[[], None]]]) -> Iterator[list[Base
             thread.join()
 
 
+def answered(ends: Counter[str]) -> int:
+    """How often at least each kind of text was read: a turn also if that was late, an argument also if nobody named its value."""
+    turns, arguments = ends["turn 200"] + ends["turn 503"], ends["argument 200"] + ends["argument 400"]
+    return min(ends["prompt 201"], turns, arguments, ends["fact 204"])
+
+
 def test_long_texts_of_one_client_keep_no_call_of_another_from_its_answer(place: Place, gate: Process) -> None:
     made = [Writer(place, gate) for _ in range(4)]
     work = [made[0].prompt, made[1].turn, made[2].argument, made[3].fact]
-    notes, codes = Notes(place, gate), Counter[int]()
+    notes, codes, slowest = Notes(place, gate), Counter[int](), 0.0
+
+    def ends() -> Counter[str]:
+        return sum((each.ends for each in made), Counter[str]())
+
     notes.ask("first")
+    begun = time.monotonic()
     with sent(list(zip(made, work, strict=True))) as failed:
-        for number in range(CALLS):
-            codes[notes.ask(f"note {number}").status_code] += 1
+        while codes.total() < CALLS or (answered(ends()) < 3 and time.monotonic() - begun < 120):
+            asked = time.monotonic()
+            codes[notes.ask(f"note {codes.total()}").status_code] += 1
+            slowest = max(slowest, time.monotonic() - asked)
             time.sleep(0.15)
-    ends = sum((each.ends for each in made), Counter[str]())
     refused = [(line.get("path"), line["reasons"]) for line in gate.log() if line.get("status", 0) >= 500]
-    assert codes == {200: CALLS}, (codes, ends, refused)
-    each = min(ends["prompt 201"], ends["turn 200"], ends["argument 200"] + ends["argument 400"], ends["fact 204"])
-    assert each >= 3, (ends, failed)  # an argument with a value that nobody named is refused
+    assert set(codes) == {200}, (codes, ends(), refused)
+    assert slowest < 10
+    assert answered(ends()) >= 3, (ends(), failed)
