@@ -31,7 +31,7 @@ from agentgate.errors import ConfigError
 from agentgate.intents.deriver import Answers, Turns, Vocabulary, give_all
 from agentgate.intents.phrases import places
 from agentgate.intents.unread import stands_alone
-from agentgate.language.turn import Turn
+from agentgate.language.turn import Turn, fold_spaces
 from agentgate.values.request import Derived, Presence
 
 MAX_ASKED = 32_768  # characters of the user's words that are sent to a model; more is unclear
@@ -251,7 +251,7 @@ def _checked(
         or any(places(intent.words, turn.low) for intent in intents)
     ]
     affirmed = [
-        _folded(turn.own[start:end])
+        fold_spaces(turn.own[start:end])
         for turn in read
         for voice, start, end in turn.clauses
         if voice == "said"
@@ -259,7 +259,7 @@ def _checked(
     derived = {}
     for intent in intents:
         one = answer.get(intent.name, _One(presence="absent", words=""))
-        words = _folded(one.words)
+        words = fold_spaces(one.words)
         evidence = f"the model found: {words[:200]}" if words else _FOUND_NOTHING
         found = Derived(one.presence, evidence)
         said_so = words and any(words in clause for clause in affirmed)
@@ -267,7 +267,3 @@ def _checked(
             found = Derived("unclear", _NOT_SAID)
         derived[intent.name] = found
     return derived
-
-
-def _folded(text: str) -> str:
-    return " ".join(text.split())

@@ -35,7 +35,7 @@ from agentgate.intents.unread import shown, stands_alone, unread_in
 from agentgate.language.delegation import Delegation, handed_over
 from agentgate.language.force import is_postponed
 from agentgate.language.pieces import FINITE, NOBODY, Piece, pieces
-from agentgate.language.turn import Clause, Taken, Turn
+from agentgate.language.turn import Clause, Taken, Turn, fold_spaces
 from agentgate.language.whose import ITEM, VALUE
 from agentgate.language.word_files import Forms
 from agentgate.values.request import Derived
@@ -510,7 +510,7 @@ def _not_understood(
     shaped = ""
     for clause in turn.clauses:
         if clause in known or (
-            given and given in " ".join(turn.own[clause.start : clause.end].split())
+            given and given in fold_spaces(turn.own[clause.start : clause.end])
         ):
             continue
         for piece in turn.pieces_of(clause):

@@ -48,8 +48,9 @@ def acts_on_its_kind(
     word = place.text
     if _FORMS.noun.search(before) and f"the {_kind(word)}" in kinds:  # "a new password"
         return True
-    stated = FINITE.search(word)  # "I want ticket 4 deleted"
-    return bool(stated) and _fits(before, own[piece.begins : place.start], kinds)
+    if not FINITE.search(word):  # "I want ticket 4 deleted"
+        return False
+    return _fits(before, own[piece.begins : place.start], kinds)
 
 
 def _object(low: str, place: Occurrence) -> tuple[int, int]:

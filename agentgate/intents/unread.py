@@ -10,7 +10,7 @@ asks for what somebody else said.
 from __future__ import annotations
 
 from agentgate.language.pieces import QUESTION, VERBS, Piece
-from agentgate.language.turn import Clause, Turn, agrees
+from agentgate.language.turn import Clause, Turn, agrees, fold_spaces
 from agentgate.language.word_files import Forms, listed
 
 _FORMS = Forms("unread")
@@ -85,7 +85,7 @@ def unread_in(
 
 def shown(text: str) -> str:
     """Words that were not understood, as evidence shows them."""
-    return " ".join(text.split())[:_SHOWN]
+    return fold_spaces(text)[:_SHOWN]
 
 
 def stands_alone(turn: Turn) -> bool:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from agentgate.language.pieces import QUESTION
 from agentgate.language.spans import small
-from agentgate.language.turn import Turn
+from agentgate.language.turn import Turn, fold_spaces
 from agentgate.language.word_files import Forms
 
 MANY_SOURCES = "many sources"
@@ -80,19 +80,19 @@ def handed_over(turn: Turn) -> Delegation | str | None:
     refused = None
     for clause in turn.clauses:
         if clause.voice == "reported":
-            before = before.after(_spaced(low, clause.start, clause.end))
+            before = before.after(fold_spaces(low[clause.start : clause.end]))
         elif clause.voice == "denied":
-            words = _spaced(low, clause.start, clause.end)
+            words = fold_spaces(low[clause.start : clause.end])
             if denied := _delegates(words, words, before, denied=True):
                 made = None
                 refused = denied[0]
         pieces = turn.pieces_of(clause)
         heads = [*(piece.start for piece in pieces if piece.head >= 0), clause.end]
         for piece in pieces:
-            words = _spaced(low, piece.begins, piece.end)
+            words = fold_spaces(low[piece.begins : piece.end])
             if piece.kind == "request" and piece.head >= 0:
                 joined = heads[bisect_right(heads, piece.start)]  # "... and b.txt"
-                found = _delegates(words, _spaced(low, piece.head, joined), before)
+                found = _delegates(words, fold_spaces(low[piece.head : joined]), before)
                 if found and (not made or found[1] == MANY_SOURCES):
                     doubt = found[1] or (
                         "a source in a sentence that may not ask for it now"
@@ -100,20 +100,14 @@ def handed_over(turn: Turn) -> Delegation | str | None:
                         else ""
                     )
                     made = Delegation(
-                        _spaced(turn.own, piece.head, piece.end)[:_SHOWN], piece.head, doubt
+                        fold_spaces(turn.own[piece.head : piece.end])[:_SHOWN],
+                        piece.head,
+                        doubt,
                     )
             # "Ann left a list, can you do it?"
             if piece.kind != "question" or not QUESTION.match(words):
                 before = before.after(words, opens=piece.kind != "statement")
     return made or refused
-
-
-def _spaced(
-    text: str,
-    start: int,
-    end: int,
-) -> str:
-    return " ".join(text[start:end].split())
 
 
 def _delegates(

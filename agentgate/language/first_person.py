@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from agentgate.language.turn import Turn
+from agentgate.language.turn import Turn, fold_spaces
 from agentgate.language.word_files import Forms
 
 _FORMS = Forms("first_person")
@@ -25,9 +25,7 @@ def of_self(turns: Iterable[Turn]) -> bool:
     referred = False
     for turn in turns:
         text, *_ = _FORMS.colon.split(turn.low.replace("\u2019", "'"), 1)
-        parts = [
-            (voice, " ".join(text[start:end].split())) for voice, start, end in turn.voices
-        ]
+        parts = [(voice, fold_spaces(text[start:end])) for voice, start, end in turn.voices]
         referred = referred or any(
             voice == "said" and _FORMS.refers.search(part) for voice, part in parts
         )

@@ -119,11 +119,9 @@ def pieces(
         else:
             told = False
         # what follows is a text, or part of a list that somebody describes
-        introduces = between == ":" and not leads(words)
-        if introduces or between == ",":
-            heading = heading or bool(_FORMS.ends.search(words))
-        if introduces:
-            heading = heading or bool(_FORMS.heading.search(words))
+        introduces = _FORMS.ends if between == "," else _FORMS.introduces
+        if between == "," or (between == ":" and not leads(words)):
+            heading = heading or bool(introduces.search(words))
         if heading:  # "one of the steps is: delete it", "add a to-do: pay Ann"
             read[at] = piece._replace(kind="statement", head=-1)
         elif piece.kind == "request" and (told or supposed):

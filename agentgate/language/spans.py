@@ -202,8 +202,7 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
             words = words.rstrip(_TRAILING)
             key = normal(kind, _FORMS.host.sub(lambda url: url[1] + url[2].lower(), words, 1))
         elif kind == "numeral":
-            number = numerals.read_numeral(text, start, end)
-            key, beside = number or (None, "")
+            key, beside = numerals.read_numeral(text, start, end) or (None, "")
             currency = CURRENCIES.get(beside, "")
             kind = "money" if currency else "percent" if beside[:1] in {"%", "p"} else "count"
             if beside and kind == "count":
@@ -277,8 +276,6 @@ def as_read(text: str) -> str:
     if text.isascii() and not _FORMS.coded.search(text):
         return text
     plain = UNSEEN.sub("", unicodedata.normalize("NFKC", unescape(text)).translate(_LIKE))
-    if plain.isascii():
-        return plain
     return "".join(str(unicodedata.decimal(c, c)) for c in plain)
 
 

@@ -392,6 +392,11 @@ class Turn:
         return bool(_FORMS.answer.match(words))
 
 
+def fold_spaces(text: str) -> str:
+    """A text with one space for any white space, and none around it."""
+    return " ".join(text.split())
+
+
 def agrees(low: str) -> bool:
     """Whether words in lower case are nothing but a yes, thanks or a greeting, or no words."""
     return bool(_FORMS.agrees.match(low))
