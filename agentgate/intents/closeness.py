@@ -46,7 +46,7 @@ def judged(
         if telling <= _terms(said) if telling else _words(counter) == _words(said):
             return Derived("unclear", f"word '{hit}', as in the counter-example: {counter}")
     wide = quantities(said)
-    if wide and not _have_wide(intent.examples):
+    if wide and not any(map(quantities, intent.examples)):
         return Derived("unclear", f"word '{hit}', but '{min(wide)}' stands in no example")
     return Derived("present", f"word '{hit}'")
 
@@ -54,11 +54,6 @@ def judged(
 @lru_cache(4096)
 def _telling(counter: str, examples: tuple[str, ...]) -> frozenset[str]:
     return _terms(counter).difference(*map(_terms, examples))
-
-
-@lru_cache(4096)
-def _have_wide(examples: tuple[str, ...]) -> bool:
-    return any(map(quantities, examples))
 
 
 def _terms(text: str) -> frozenset[str]:

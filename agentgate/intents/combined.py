@@ -24,6 +24,7 @@ from agentgate.intents.deriver import (
     Turns,
     Vocabulary,
     after,
+    all_absent,
     answers,
     ask,
     fold,
@@ -86,7 +87,7 @@ class Combined:
         least = answers(fold(self.members[0]), intents, state[0])
         readable = {intent.name for intent in intents if intent.reader}
         for member, each in zip(self.members[1:], state[1:], strict=True):
-            if all(answer.presence == "absent" for answer in least.values()):
+            if all_absent(least):
                 break
             for name, answer in answers(fold(member), intents, each).items():
                 known = least[name]

@@ -129,6 +129,11 @@ def answers(
     return give_all(intents, Derived("unclear", why))
 
 
+def all_absent(answers: Answers) -> bool:
+    """Whether nothing is asked for, and nothing may be."""
+    return all(answer.presence == "absent" for answer in answers.values())
+
+
 def give_all(intents: Vocabulary, answer: Derived) -> dict[str, Derived]:
     """The same answer for each intent."""
     return dict.fromkeys([intent.name for intent in intents], answer)

@@ -28,7 +28,15 @@ from itertools import groupby
 from typing import NamedTuple
 
 from agentgate.intents.closeness import judged
-from agentgate.intents.deriver import CLARITY, Answers, Turns, Vocabulary, ask, give_all
+from agentgate.intents.deriver import (
+    CLARITY,
+    Answers,
+    Turns,
+    Vocabulary,
+    all_absent,
+    ask,
+    give_all,
+)
 from agentgate.intents.objects import acts_on_its_kind
 from agentgate.intents.phrases import Longest, Occurrence, Phrases, keys_of, longest_of, places
 from agentgate.intents.unread import shown, stands_alone, unread_in
@@ -78,7 +86,7 @@ class State(NamedTuple):
         answers: intent -> answer; a silent one was not mentioned at all.
         spoken: intents that the user's own words mention: no delegation decides them any more.
         unheard: the last request that no intent explains.
-        turns: how many turns.
+        later: something was said.
         unread: the last words that were not understood; `open` are the intents that these leave
             open.
         alone: they may say by themselves what they ask for.
@@ -90,7 +98,7 @@ class State(NamedTuple):
     answers: Answers
     spoken: frozenset[str] = frozenset()
     unheard: str = ""
-    turns: int = 0
+    later: bool = False
     unread: str = ""
     open: frozenset[str] = frozenset()
     alone: bool = True
@@ -114,7 +122,7 @@ class Lexical:
     def hear(self, intents: Vocabulary, state: State, turn: Turn) -> State:
         """One more turn; what is said behind a request takes it back."""
         answers = dict(state.answers)
-        later = state.turns > 0
+        later = state.later
         words = turn.low.split()
         heard = _listen(intents, turn, keys_of(words), later=later)
         delegable = any(_asks(intent) or intent.delegated != "deny" for intent in intents)
@@ -137,7 +145,7 @@ class Lexical:
         unheard = state.unheard
         known = frozenset(clause for one in heard.values() for clause in one.hits)
         if any(map(_asks, intents)):
-            understood = bool(handed) or not _all_absent(answers)
+            understood = bool(handed) or not all_absent(answers)
             unheard = _not_understood(turn, known, handed, unheard, understood=understood)
         unread, unclear = unread_in(turn, words, known, later=later)
         if unread >= 0 and not turn.assents and (handed or handed_over(turn)):
@@ -149,7 +157,7 @@ class Lexical:
         elif handed or any(place >= 0 for place in requested.values()):
             left = frozenset()
         left -= said
-        asked = not _all_absent(answers) or unheard or left
+        asked = not all_absent(answers) or unheard or left
         if asked and _hear_withdrawals(answers, turn, requested, unheard, later=later):
             spoken = said
             unheard = ""
@@ -169,7 +177,7 @@ class Lexical:
                 stopped=stopped, doubted=not stopped and (state.doubted or doubts)
             )
         return state._replace(
-            answers=answers, spoken=spoken, unheard=unheard, turns=state.turns + 1, open=left
+            answers=answers, spoken=spoken, unheard=unheard, later=True, open=left
         )
 
     def told(self, intents: Vocabulary, state: State) -> Answers:
@@ -193,7 +201,7 @@ class Lexical:
                 why = f"not understood: '{state.unread}'"
             elif answer.silent and state.unheard and _asks(intent):
                 why = f"not understood: '{state.unheard}'"
-            elif not intent.words and state.turns and not state.stopped:
+            elif not intent.words and state.later and not state.stopped:
                 why = "no words: left to a reader"
             elif answer.silent and _asks(intent):
                 answers[name] = replace(answer, evidence=answer.evidence + other)
@@ -212,10 +220,6 @@ def _asks(intent: Intent) -> bool:
     was not understood.
     """
     return intent.unheard != "deny" or intent.reader
-
-
-def _all_absent(answers: Answers) -> bool:
-    return all(answer.presence == "absent" for answer in answers.values())
 
 
 def _listen(

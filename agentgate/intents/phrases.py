@@ -35,7 +35,7 @@ _PLACES = {
     ),  # not "set up"
     "someone": rf"(?!(?:{_NOT_OTHERS})\b)(?:\S+\s+){{0,4}}?\S+",
 }
-_SMALL = PLACES | ARTICLES | frozenset("to of for at with as from".split())
+_SMALL = (PLACES | ARTICLES).union("to of for at with as from".split())
 PARTICLES = listed("particles")
 _ENDINGS = "ings ing ed es s d".split()
 _FIRST = re.compile(r"(?<!\w)\w{1,3}")

@@ -135,10 +135,8 @@ def _turned(
         return bool(_FORMS.waits.match(low, max(at, after.begins), end))
     if kind == "sure":
         return True
-    rest = _FORMS.rest.match(low, at, end)
-    text = ""
-    if rest:
-        text = _FORMS.ends.split(rest[0])[0]
+    stop = _FORMS.stop.search(low, at, end)
+    text = low[at : stop.start() if stop else end]
     if text.strip() in {"", "at all"}:
         return text != "" or word[0] in {"permitting", "allowing"}
     if _FORMS.polite.match(text):

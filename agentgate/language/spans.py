@@ -288,11 +288,9 @@ def embedded(text: str, today: date) -> Iterator[Entity]:
     must be grounded. Look-alikes count ("eve\uff20evil.example"), and written-out line breaks
     are read both ways.
     """
-    written_out = text
-    if "\\" in text:
-        written_out = _FORMS.written_out.sub(
-            lambda code: chr(int(code[1], 16)) if code[1] else "\n", text
-        )
+    written_out = _FORMS.written_out.sub(
+        lambda code: chr(int(code[1], 16)) if code[1] else "\n", text
+    )
     for each in dict.fromkeys((text, as_read(text), as_read(written_out))):
         if _HINT.search(each):
             whole = [e for e in entities(each, today) if e.type in FINDABLE]

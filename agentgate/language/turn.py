@@ -255,8 +255,9 @@ class Turn:
         if brief or not _HOLDS.isdisjoint(words):
             here += self._pieces_in(start, end)
         for piece in here:
-            told = piece.kind in {"statement", "question"}
-            if not told and _FORMS.holding.match(self.low, piece.begins):
+            if piece.kind in {"statement", "question"}:
+                continue
+            if _FORMS.holding.match(self.low, piece.begins):
                 return "unread"
         doubted = is_conditional(text) and self.doubted(end - len(text.lstrip()))
         if doubted and not self._requests(start, end):

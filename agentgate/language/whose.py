@@ -379,7 +379,7 @@ def _bit(line: str, kinds: frozenset[Kind]) -> _Bit:
     if field and _kinds(low, field.end() - 1, len(low)) <= {"open", "statement"}:
         return _Bit(odd=True, behind="all", field=True)
     looks = bare.endswith("?") or not kinds.isdisjoint({"question", "look"})
-    looks = looks and not (VALUE.search(line) or _FORMS.afterwards.search(low))
+    looks = looks and not _FORMS.done.search(low)
     told = bool(_FORMS.about.search(low))
     about = looks or told or bool(_FORMS.here.search(low))
     if odd or _FORMS.introduces.search(bare):
