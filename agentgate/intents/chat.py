@@ -37,8 +37,6 @@ from agentgate.values.request import Derived, Presence
 MAX_ASKED = 32_768  # characters of the user's words that are sent to a model; more is unclear
 MAX_ANSWER = 65_536  # characters of an answer that are read
 _MAX_KEPT = 512  # answers
-_FOUND_NOTHING = "the model found nothing of it"
-_NOT_SAID = "the model found it, in words that the user does not say"
 _NO_VOCABULARY = "the model's answer is not one of the vocabulary"
 _MAX_WAITING = 8  # concurrent questions; a further one is unclear at once
 
@@ -260,10 +258,13 @@ def _checked(
     for intent in intents:
         one = answer.get(intent.name, _One(presence="absent", words=""))
         words = fold_spaces(one.words)
-        evidence = f"the model found: {words[:200]}" if words else _FOUND_NOTHING
+        evidence = "the model found nothing of it"
+        if words:
+            evidence = f"the model found: {words[:200]}"
         found = Derived(one.presence, evidence)
         said_so = words and any(words in clause for clause in affirmed)
         if one.presence == "present" and not said_so:
-            found = Derived("unclear", _NOT_SAID)
+            evidence = "the model found it, in words that the user does not say"
+            found = Derived("unclear", evidence)
         derived[intent.name] = found
     return derived

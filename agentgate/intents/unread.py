@@ -25,7 +25,6 @@ _ENGLISH = VERBS.union(*map(str.split, listed(*_LISTS.split(", "))))
 _SHARE = 3
 # characters; words in a row that are none of these
 _LONG = 400
-_RUN = bytes(5)
 _SHOWN = 80  # characters of words that were not understood
 # words of a later turn that are a choice or an answer, and say nothing without what was said
 # before
@@ -47,7 +46,7 @@ def unread_in(
     said = _FORMS.any if later else _FORMS.word
     # of a long text, part may be in another language where many words in a row may be
     mixed = len(turn.low) <= _LONG or not turn.low.isascii()
-    mixed = mixed or _RUN in bytes(map(_ENGLISH.__contains__, words))
+    mixed = mixed or bytes(5) in bytes(map(_ENGLISH.__contains__, words))
     for at, clause in enumerate(turn.clauses if mixed else ()):
         text = turn.low[clause.start : clause.end]
         if clause.voice != "said" or (

@@ -101,7 +101,7 @@ def _turns(
     that may not be meant now.
     """
     start, own, stop = piece.start, piece.begins, piece.end
-    if piece.kind == "question" and asked < end and low[stop : stop + 1] == ",":
+    if piece.kind == "question" and asked < end and low.startswith(",", stop):
         inverted = _FORMS.inverted.match(low, own, stop)
         return inverted is not None and not _looked_up(low[inverted.end() - 1 : stop], "")
     if start <= asked:

@@ -168,8 +168,10 @@ def _value(words: list[str]) -> int | None:
             at = words.index(name)
             many = _value(words[:at])
             behind = words[at + 1 :]
-            rest = _value(behind) if behind else 0
-            if not many or rest is None or rest >= size or (behind and not rest):
+            rest = 0
+            if behind:
+                rest = _value(behind) or size  # as what is too large: no number
+            if not many or rest >= size:
                 return None
             # "twenty hundred" is no number
             counts = many < size and (many % 10 or size == 1000)

@@ -166,7 +166,7 @@ def _piece(
     asking, begins = _head(text)
     rest = text[begins:].rstrip()
     sort = _FORMS.sorts.match(rest)
-    led = (clause[to : to + 1] == ":" or rest.endswith(":")) and leads(text)
+    led = (clause.startswith(":", to) or rest.endswith(":")) and leads(text)
     kind = (
         "statement"
         if led

@@ -168,13 +168,12 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
         words = token[kind]
         start, end = token.span(kind)
         currency = ""
-        key: Key | None
+        key: Key | None = None
         if as_written := _WRITTEN.get(kind):
             key = normal(kind, as_written(words))
         elif kind == "date":
             key = read_day(words, today)
         elif kind == "id":
-            key = None
             if _FORMS.digit.search(words):
                 key = normal("id", words)
             if "#" in words and (reference := _REFERRED.search(words)):  # not in "ORD-7#42"
@@ -195,7 +194,6 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
         elif kind == "money":
             beside, amount = numerals.read_amount(text, start, end)
             currency = CURRENCIES.get(beside, "")
-            key = None
             if currency:
                 key = amount  # "50 US kronor" is no amount
         elif kind == "url":
@@ -208,12 +206,10 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
             if beside and kind == "count":
                 key = None
         elif kind == "percent":
-            key = None
             if not numerals.continues(text, start):
                 key = normal("number", _FORMS.unnumeric.sub("", words))
         else:  # a number
             kind = "number"
-            key = None
             if not numerals.marks_an_item(text, start, end):
                 key = normal("number", words.replace(",", ""))
         if key is not None:
@@ -383,11 +379,9 @@ class SearchedText:
         if len(self.written) > MAX_FIND:
             return None
         keys = {entity.key for entity in self._embedded if entity.type == kind}
-        key = None
-        if len(keys) == 1:
-            key = normal(kind, keys.pop())
-        if key is None:
+        if len(keys) != 1:
             return None
+        key = normal(kind, keys.pop())
         rest = "".join(self._others(kind))
         low = small(rest)
         hidden = _HIDDEN[kind].search(low)

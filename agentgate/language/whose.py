@@ -428,8 +428,8 @@ def _quotations(
             joined = named[-1].whose
         listed = listed and bool(joined or not named)
         inner = text[opening.end() : closing.start()]
-        of_turn = first_mark == first and listed
-        whose = _named(inner, low, at, joined, alone=alone, first=of_turn)
+        first_of_turn = listed and first_mark == first
+        whose = _named(inner, low, at, joined, alone=alone, first=first_of_turn)
         if not whose:
             yield Extent(first, marks[-1].end(), "quoted" if len(marks) == 2 else "doubtful")
             return
