@@ -362,7 +362,7 @@ class Turn:
         """Whether a later turn has signs of a no or of second thoughts, also in words that a
         host did not declare to be pasted.
 
-        `beside`: clauses whose denial is known to be of something else.
+        `beside`: clauses that are known; what they deny, if they do, is something else.
         """
         known = [(clause.start, clause.end) for clause in self.denied if clause in beside]
         if len(known) < len(self.denied):
