@@ -17,7 +17,7 @@ from agentgate.loading.definition import load_text
 from agentgate.review.mutation.mutant import Mutant
 from agentgate.review.mutation.mutation import mutations
 from agentgate.review.scenarios.scene import Scene
-from agentgate.workflow.clauses.clause import WorkflowClause
+from agentgate.workflow.clauses.clause import Loosening, WorkflowClause
 from agentgate.workflow.clauses.table import CLAUSES, clauses_of
 from agentgate.workflow.clauses.who import AgentRule, UserRule
 from agentgate.workflow.model import Workflow
@@ -174,3 +174,22 @@ def test_a_class_of_values_is_refused_as_its_scene_is(text, clause: WorkflowClau
         answer = scene.set(stated).decide()
         failed = isinstance(answer, Deny) and any(f.field.startswith(clause.field) for f in answer.failures)
         assert failed is not clause.allows(value), shown
+
+
+# --- the rules that are no clauses ------------------------------------------------------------------------------------------
+def loosenings(workflow: Workflow) -> Iterator[tuple[str, Loosening]]:
+    """What the rules of limits, step-up, token, credential and order say loosens them, each with its path in the file."""
+    yield from (("token", step) for step in workflow.token.loosened())
+    for tool in workflow.tools.values():
+        yield from ((f"limits.{limit.name}", step) for limit in tool.limits for step in limit.loosened(1))
+        yield from ((f"step_up.{rule.id}", step) for rule in tool.step_ups for step in rule.loosened())
+        yield from ((f"sequence.{tool.name}", step) for order in tool.sequence for step in order.loosened())
+        if tool.upstream is not None:
+            yield from ((f"upstream.{tool.name}", step) for step in tool.upstream.loosened(tool.name))
+
+
+@pytest.mark.parametrize("text", [EVERYTHING, CLAIMS], ids=["everything", "claims"])
+def test_what_a_rule_says_loosens_it_is_a_mutant_with_its_pin(text):
+    stated = {(f"{path}.{step.part}", step.name, step.pin) for path, step in loosenings(load(text))}
+    assert stated
+    assert stated <= {(mutant.path, mutant.name, mutant.pin) for mutant in mutants_of(text)}

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields, replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from agentgate.values.refusal import RunRefused
 from agentgate.values.request import Derived, Header
 from agentgate.workflow.clauses.who import AgentRule, ClaimRule
 from agentgate.workflow.model import Intent, Limit, StepUpRule, TokenRule, Upstream, Workflow
-from agentgate.workflow.rule import Source
+from agentgate.workflow.rule import Rule, Source
 from tests.approvals_team import ALICE, BOB, CAROL, ID, PATH, Team, key
 from tests.effort import examples
 from tests.generate import Case, Generator
@@ -578,6 +578,35 @@ def test_a_call_is_minted_by_the_stricter_terms_whichever_version_says_them(turn
     assert (minted.agent.in_process, minted.agent.same_key_as_last_token, minted.token) == (False, True, TokenRule(20, agent_key=True))
     assert [claim.name for claim in minted.agent.claims] == ["ref"]
     assert minted.tools["pay"].referenced == {"id"}
+
+
+ASKED = StepUpRule("ask", 1, "pay", (), "leads", 1, ("requester",), 600, ("id",))
+ASKED_OTHERWISE: dict[str, Any] = {
+    "group": "chiefs",
+    "count": 2,
+    "exclude": (),
+    "timeout": 601,
+    "show": (),
+    "user": True,
+    "endorses": ("id",),
+}
+
+
+def _asking(rule: StepUpRule) -> Workflow:
+    tool = replace(Generator(5).workflow().tools["pay"], step_ups=(rule,), args={name: Rule(name, 1) for name in ("id", "note")})
+    return replace(Generator(5).workflow(), tools={"pay": tool})
+
+
+@pytest.mark.parametrize("name", [each.name for each in fields(StepUpRule) if each.name not in {"id", "line", "tool", "when", "left_open"}])
+def test_a_rule_that_asks_otherwise_is_a_rule_of_its_own_whichever_key_says_so(name):
+    newer = replace(_asking(replace(ASKED, line=9, **{name: ASKED_OTHERWISE[name]})), version=7)
+    asked = Versions(_asking(ASKED), newer).minted.tools["pay"].step_ups
+    assert [rule.id for rule in asked] == ["ask", "ask@7"]
+
+
+def test_a_rule_that_asks_for_another_reason_is_shown_as_the_older_one():
+    newer = replace(_asking(replace(ASKED, line=9, when=(Rule("note", 1),), left_open=("intent",))), version=7)
+    assert Versions(_asking(ASKED), newer).minted.tools["pay"].step_ups == (ASKED,)
 
 
 # --- its oracle ------------------------------------------------------------

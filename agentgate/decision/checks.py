@@ -25,7 +25,7 @@ from agentgate.values.entities import NORMAL, NUMERIC, Key, texts, written
 from agentgate.values.refusal import Failure, Reason, of_argument
 from agentgate.workflow.clauses.clause import Checks, WorkflowClause
 from agentgate.workflow.clauses.who import NO_BROKERS, NO_USER
-from agentgate.workflow.model import ANY, NONE, Tool, emptied, flat
+from agentgate.workflow.model import ANY, NONE, SCALE, Tool, emptied, flat
 from agentgate.workflow.operators import Operator
 from agentgate.workflow.rule import PROMPT, STRICTNESS, Rule
 
@@ -405,7 +405,6 @@ def _check_needs(
 
 
 # --- what the call takes of its limits; whether that much is left, the mint script says -------
-SCALE = 10_000  # sums are kept in units of 10^-4
 _NOTHING = Decimal()
 # as `Value` in `agentgate.decision.checks`
 _reservation = partial(tuple.__new__, Reservation)

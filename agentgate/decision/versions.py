@@ -254,18 +254,9 @@ def _rules(one: Tool, other: Tool, version: int) -> Mapping[str, StepUpRule]:
     both = one.args.keys() & other.args.keys()
     found = dict[str, StepUpRule]()
 
-    def asks(rule: StepUpRule) -> tuple[Any, ...]:
+    def asks(rule: StepUpRule) -> StepUpRule:
         shown = both & {*rule.show} if rule.show else both
-        return (
-            rule.id,
-            rule.group,
-            rule.count,
-            rule.exclude,
-            rule.timeout,
-            rule.user,
-            rule.endorses,
-            shown,
-        )
+        return replace(rule, line=0, when=(), left_open=(), show=tuple(sorted(shown)))
 
     for rule in other.step_ups:
         same = next((known for known in one.step_ups if asks(known) == asks(rule)), None)
@@ -279,7 +270,7 @@ def _together(first: Eligible, second: Eligible, rules: Mapping[str, StepUpRule]
     taken: dict[tuple[Any, ...], Reservation] = {}
     for each in (*first.reservations, *second.reservations):
         limit = each.limit
-        counter = (limit.tool, limit.argument, limit.per, limit.every, each.currency)
+        counter = (*limit.counter, each.currency)
         known = taken.get(counter, each)
         lower = known if known.limit.maximum <= limit.maximum else each
         taken[counter] = Reservation(lower.limit, max(known.amount, each.amount), each.currency)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from itertools import chain
 
 from agentgate.diff import plain, surroundings, table, tools
 from agentgate.diff.finding import ABSENT, NULL, REMOVED, Diff, Field, Finding
@@ -35,14 +34,16 @@ def compare(old: Workflow, new: Workflow) -> Diff:
     Findings come worst first: what is no longer refused, what asks less, what grants more; then
     what is left to read.
     """
-    unread = chain(_differences_to_read(old, new), _differences_without_row(old, new))
-    read = dict(unread)
+    read = dict(_differences_to_read(old, new))
+    read.update(_differences_without_row(old, new))
     unanswered: list[str] = []
     budget = Budget()
     pairs = {}
     for name, before, after in table.in_both_versions(old.tools, new.tools):
-        decided_before = _deciding_values(old, before)
-        if not table.mean_the_same(decided_before, _deciding_values(new, after)):
+        if not table.mean_the_same(
+            _deciding_values(old, before),
+            _deciding_values(new, after),
+        ):
             pairs[name] = tools.worlds_of_tool(old, new, name, unanswered, budget)
     for path in unanswered:
         read.setdefault(path, (None, None))
@@ -60,8 +61,7 @@ def compare(old: Workflow, new: Workflow) -> Diff:
         for finding in there.back().wider()
         if finding.call or _what_it_counts(finding) not in either
     )
-    rewritten = _rewritten_rules(old, new, (*wide, *narrow), tuple(read))
-    alike = dict(rewritten)
+    alike = dict(_rewritten_rules(old, new, (*wide, *narrow), tuple(read)))
     return Diff(
         wider=wide,
         narrower=narrow,

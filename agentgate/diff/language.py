@@ -110,7 +110,7 @@ class Language:
         character_sets: list[Ranges],
         alphabet: Ranges,
     ) -> None:
-        cuts: set[int] = set()
+        cuts = set[int]()
         for low, high in chain(alphabet, *character_sets):
             cuts |= {low, high + 1}
         groups: dict[Vector, list[tuple[int, int]]] = {}

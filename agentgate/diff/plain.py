@@ -160,12 +160,10 @@ def _wider_by_asking(
 
 def _counts_by_others(old: Workflow, new: Workflow) -> bool:
     """Whether, by what stands in some tool, more calls count as named by the user."""
-    for _, before, after in in_both_versions(old.tools, new.tools):
-        if any(_sources_that_stand(old, new, before, after)):
-            return True
-        if any(_sizes_of_pages(before, after)):
-            return True
-    return False
+    return any(
+        [*_sources_that_stand(old, new, before, after), *_sizes_of_pages(before, after)]
+        for _, before, after in in_both_versions(old.tools, new.tools)
+    )
 
 
 def is_named(fact: Fact) -> bool:
@@ -284,8 +282,8 @@ def _wider_inside(old: Tool, new: Tool) -> _Wider:
     """What became wider in one tool, beside its calls and its limits."""
     step_ups = rules_by_id(new.step_ups)
     for rule in old.step_ups:
-        if rule.id in step_ups:
-            other = step_ups[rule.id]
+        other = step_ups.get(rule.id)
+        if other:
             shown_before = rule.show or tuple(old.args)
             shown_after = other.show or tuple(new.args)
             yield from _wider_step_up(rule, other, shown_before, shown_after)
@@ -339,29 +337,21 @@ def _findings_of_limit(limit: Limit, new: Tool) -> Iterator[Finding]:
         for other in new.limits
         if (other.tool, other.argument) == (limit.tool, limit.argument)
     ]
-    window = (limit.per, limit.every)
-    same_count = [other for other in alike if (other.per, other.every) == window]
+    same_count = [other for other in alike if other.counter == limit.counter]
     if any(other.maximum <= limit.maximum for other in same_count):
         return
     after = min(same_count or alike[:1], key=lambda other: other.maximum, default=None)
-    text = limit_text(after) if after else REMOVED
+    text = after.words if after else REMOVED
     more = "more would be granted in all"
     if after and not same_count:
         more += ": it counts anew, over another window"
     effects = (more, "less would be granted in all")
     counts = f"limits.count {limit.tool}"
     if limit.argument:
-        counts = f"limits.sum {limit.tool}.{limit.argument}"
-    wider = (f"{counts} per {limit.per}", limit_text(limit), text, effects)
+        counts = f"limits.sum {limit.counted}"
+    wider = (f"{counts} per {limit.per}", limit.words, text, effects)
     tool = "" if limit.tool == ANY else new.name
     yield from _findings_of(tool, iter([wider]), counts)
-
-
-def limit_text(limit: Limit) -> str:
-    """A limit as a reviewer reads it."""
-    most = f"{limit.maximum / 10_000:.2f}" if limit.argument else str(limit.maximum)
-    window = f" every {duration(limit.every)}" if limit.every else ""
-    return f"{most} per {limit.per}{window}"
 
 
 def _wider_step_up(

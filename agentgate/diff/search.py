@@ -113,7 +113,7 @@ class World:
     def _allowed(self, field: Field) -> Findings:
         cells = [cell for cell in _allowed_cells(field) if cell.old.status == Status.REFUSE]
         cells.sort(key=lambda cell: (len(cell.old.why), cell.new.status))
-        told: set[str] = set()
+        told = set[str]()
         for cell in cells:
             if told.isdisjoint(cell.old.why):
                 told |= cell.old.why
@@ -355,7 +355,7 @@ def missing_rule(
 
     def seat(rule: StepUpRule, tried: set[int]) -> bool:
         for at, other in enumerate(new):
-            if at not in tried and _stands_for(other, rule):
+            if at not in tried and other.stands_for(rule):
                 tried.add(at)
                 if at not in taken or seat(taken[at], tried):
                     taken[at] = rule
@@ -366,17 +366,6 @@ def missing_rule(
     strictest = sorted(old, key=lambda rule: (rule.id not in kept, -rule.count))
     left = [rule for rule in strictest if not seat(rule, set())]
     return left[-1] if left else None
-
-
-def _stands_for(new: StepUpRule, old: StepUpRule) -> bool:
-    as_many = new.group == old.group and new.count >= old.count
-    if not (old.user or as_many):
-        return False
-    if new.id == old.id:
-        return True
-    shown = not new.show or (bool(old.show) and set(old.show) <= set(new.show))
-    excluded = set(old.exclude) <= set(new.exclude)
-    return excluded and shown and new.timeout <= old.timeout
 
 
 def _effect_of_weaker_rules(

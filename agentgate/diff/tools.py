@@ -228,8 +228,7 @@ def _with_needs(
             old = _joined_rulings(cell.old, needed.old)
             new = _joined_rulings(cell.new, needed.new)
             cells.append(replace(cell, old=old, new=new))
-    said = {**need.said, **sent.said}
-    return field_of_cells(sent.name, cells, said)
+    return field_of_cells(sent.name, cells, {**need.said, **sent.said})
 
 
 def _joined_rulings(one: Ruling, other: Ruling) -> Ruling:

@@ -15,7 +15,6 @@ from typing import Any
 
 from agentgate.decision.answer import Eligible, RequiredHold, Reservation
 from agentgate.decision.case import Case
-from agentgate.decision.checks import SCALE
 from agentgate.decision.hold import By, Question, ShownArgument, ShownRule
 from agentgate.explain.evidence import MASKED, Evidence, Origin
 from agentgate.language.turn import Turn
@@ -25,7 +24,7 @@ from agentgate.values.request import OWN, PASTED
 from agentgate.values.times import duration
 from agentgate.values.value_class import Names, Values
 from agentgate.values.visible import visible
-from agentgate.workflow.model import ANY, PLACEHOLDER, StepUpRule, Tool, emptied, flat
+from agentgate.workflow.model import ANY, PLACEHOLDER, SCALE, StepUpRule, Tool, emptied, flat
 from agentgate.workflow.rule import CONFIRMED, REMEMBERED, Rule
 
 Wording = tuple[str, By]
@@ -213,13 +212,7 @@ def _used(tool: Tool, reservation: Reservation, used: int) -> str:
     """How much of a limit is used, how much the call takes, and how much there is."""
     limit = reservation.limit
     unit = f" {reservation.currency}" if reservation.currency else ""
-    what = (
-        f"{limit.tool}.{limit.argument}"
-        if limit.argument
-        else "calls"
-        if limit.tool == ANY
-        else f"calls of {limit.tool}"
-    )
+    what = "calls" if limit.tool == ANY else limit.counted
     window = f" in {duration(limit.every)}" if limit.every else ""
     numbers = (used, reservation.amount, limit.maximum)
     taken, takes, most = (

@@ -784,11 +784,7 @@ def _person(condition: Condition, _: Case) -> str:
     rule = condition.rule
     if not isinstance(rule, StepUpRule):
         return condition.expected
-    return (
-        f"a yes of {rule.whom}"
-        + (", not the requester" if rule.exclude else "")
-        + f", within {rule.timeout} s"
-    )
+    return f"{rule.yes}, within {rule.timeout} s"
 
 
 _TOLD: Mapping[Reason, Callable[[Condition, Case], str]] = {

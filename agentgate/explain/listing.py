@@ -315,16 +315,12 @@ def _call(workflow: Workflow, tool: Tool) -> Conditions:
         )
     yield from _step_ups(tool)
     for number, limit in enumerate(tool.limits):
-        what = (
-            f"sum of {limit.tool}.{limit.argument}"
-            if limit.argument
-            else f"calls of {limit.tool}"
-        )
+        what = "sum of " if limit.argument else ""
         yield _of(
             "limit",
             "limits",
             f"limit {number}",
-            f"{what}: {limit.bound}",
+            f"{what}{limit.counted}: {limit.bound}",
             limit.line,
             Reason.LIMIT,
             Reason.ARGUMENT_VALUE,
@@ -345,14 +341,11 @@ def _step_ups(tool: Tool) -> Conditions:
             for kind in rule.left_open
         ]
         when = " and ".join([*open_, *[each.condition for each in rule.when]]) or "every call"
-        expected = f"{when}: a yes of {rule.whom}" + (
-            ", not the requester" if rule.exclude else ""
-        )
         yield _of(
             "person",
             f"step_up.{rule.id}",
             "step_up",
-            expected,
+            f"{when}: {rule.yes}",
             rule.line,
             Reason.STEP_UP,
             rule=rule,

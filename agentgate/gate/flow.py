@@ -476,13 +476,12 @@ def _failure_of(settled: ops.MintReply, minting: Minting) -> Failure:
     if settled.kind == "limit":
         reservation = minting.answer.reservations[int(settled.detail)]
         limit = reservation.limit
-        what = f"{limit.tool}.{limit.argument}" if limit.argument else f"calls of {limit.tool}"
         until = _until(limit) if reservation.amount <= limit.maximum else ""
         rule = f"{versions.file_of(limit, minting.template.tool.name)}:{limit.line}"
         return Failure(
             Reason.LIMIT,
             "limits",
-            f"{what} used up",
+            f"{limit.counted} used up",
             limit.bound,
             rule=rule,
             data={"until": until} if until else {},

@@ -203,23 +203,22 @@ def _step_up(site: Site, block: StepUpBlock, at: Place) -> StepUpRule:
             left_open.append(_left_open_of(site, block.for_, each.of, name, here))
         elif (rule := condition(site, block.for_, name, each, here)) is not None:
             when.append(rule)
-    show = tuple(block.show or args)
-    group = people.group or ""
-    count = people.count or 1
     user = bool(people.user)
-    # the only value that `not` takes
-    exclude: tuple[Literal["requester"], ...] = () if user else ("requester",)
-    asks = (
-        group,
-        count,
-        exclude,
+    return site.built(
+        StepUpRule,
+        block.id,
+        at.line,
+        block.for_,
+        tuple(when),
+        people.group or "",
+        people.count or 1,
+        () if user else ("requester",),  # the only value that `not` takes
         block.timeout,
-        show,
+        tuple(block.show or args),
         user,
         tuple(left_open),
         tuple(block.endorses or ()),
     )
-    return site.built(StepUpRule, block.id, at.line, block.for_, tuple(when), *asks)
 
 
 def _left_open_of(
@@ -309,10 +308,10 @@ def upstream(site: Site) -> dict[str, Upstream]:
     by_tool = {}
     for name, block in (site.definition.upstream or {}).items():
         at = site.root["upstream", name]
-        stated = {key: value for key, value in block if value is not None and key != "broker"}
         settings = {
             key: tuple(value) if isinstance(value, list) else value
-            for key, value in stated.items()
+            for key, value in block
+            if value is not None and key != "broker"
         }
         known = site.roles.get(block.role or "", frozenset[str]())
         bound = frozenset[str]()

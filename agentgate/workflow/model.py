@@ -25,6 +25,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field
 from datetime import date
+from decimal import Decimal
 from math import inf
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -290,6 +291,9 @@ class Sequence:
         )
 
 
+SCALE = 10_000  # sums are kept in units of 10^-4
+
+
 @value_class
 class Limit:
     """How much. Exactly one of a count of `tool` calls (``any``: all tools) or the sum of
@@ -311,11 +315,64 @@ class Limit:
     every: int | None
 
     @property
+    def counter(self) -> tuple[object, ...]:
+        """Limits with the same counter count the same calls, in the same window."""
+        return self.tool, self.argument, self.per, self.every
+
+    @property
+    def name(self) -> str:
+        """Its counter in a scene: ``tenant.payments.refund.amount``, ``run.any``."""
+        return f"{self.per}.{self.tool}.{self.argument}".rstrip(".")
+
+    @property
+    def counted(self) -> str:
+        """What it counts: ``calls of payments.refund``, ``payments.refund.amount``."""
+        return f"{self.tool}.{self.argument}" if self.argument else f"calls of {self.tool}"
+
+    @property
     def bound(self) -> str:
         """How much at most, for whom, and in which window, in words."""
-        most = self.maximum / 10_000 if self.argument else self.maximum
-        window = "" if self.every is None else f" every {duration(self.every)}"
-        return f"at most {most:g} per {self.per}{window}"
+        return f"at most {self.maximum / self.scale:g} per {self.window}"
+
+    @property
+    def words(self) -> str:
+        """The same, as the diff shows it."""
+        most = f"{self.maximum / SCALE:.2f}" if self.argument else str(self.maximum)
+        return f"{most} per {self.window}"
+
+    @property
+    def window(self) -> str:
+        """For whom and in which window it counts: ``tenant every 1d``."""
+        return self.per + (f" every {duration(self.every)}" if self.every else "")
+
+    @property
+    def scale(self) -> int:
+        """How many units of `maximum` are one of what it counts."""
+        return SCALE if self.argument else 1
+
+    def written(self, units: int) -> str:
+        """So many units of `maximum` as the file writes them."""
+        if not self.argument:
+            return str(units)
+        return format(Decimal(units) / SCALE, ".4f").removesuffix("00")
+
+    def loosened(self, unit: int) -> Iterator[Loosening]:
+        """The smallest loosenings; `unit`: the smallest step of what it counts."""
+        more = self.maximum + unit
+        bound = self.written(self.maximum)
+        name = f"more than {bound} per {self.per}"
+        yield Loosening(f"{bound} -> {self.written(more)}", name, {"maximum": more}, "max")
+        if self.every and self.per not in {"turn", "run"}:
+            shorter = self.every - 1
+            yield Loosening(
+                f"{self.every}s -> {shorter}s",
+                f"{bound} per {self.per} are counted for {self.every} s",
+                {"every": shorter},
+                "every",
+            )
+        if self.per != "turn":
+            part = "turn" if self.per == "run" else "run"
+            yield Loosening(f"{self.per} -> {part}", name, {"per": part}, "per")
 
 
 @value_class
@@ -353,6 +410,66 @@ class StepUpRule:
         """Whose yes it asks for, as text: ``the user`` or ``2 of leads``."""
         return "the user" if self.user else f"{self.count} of {self.group}"
 
+    @property
+    def yes(self) -> str:
+        """What it asks for: ``a yes of 2 of leads, not the requester``."""
+        return f"a yes of {self.whom}" + (", not the requester" if self.exclude else "")
+
+    def stands_for(self, old: StepUpRule) -> bool:
+        """Whether its release is worth one of an older version's rule; what else changed in
+        the same rule is told apart.
+        """
+        as_many = self.group == old.group and self.count >= old.count
+        if not (old.user or as_many):
+            return False
+        if self.id == old.id:
+            return True
+        shown = not self.show or (bool(old.show) and set(old.show) <= set(self.show))
+        excluded = set(old.exclude) <= set(self.exclude)
+        return excluded and shown and self.timeout <= old.timeout
+
+    @property
+    def asks(self) -> Mapping[str, Any]:
+        """What a case can state of it, by the keys of `approvers` and of the rule."""
+        return {
+            "user": self.user,
+            "group": self.group or "none",
+            "count": self.count,
+            "not": list(self.exclude),
+            "timeout": f"{self.timeout}s",
+            "show": list(self.show),
+        }
+
+    def loosened(self) -> Iterator[Loosening]:
+        """The smallest loosenings, its conditions apart."""
+        for kind in self.left_open:
+            name = f"{self.id} asks only where the {kind} is open"
+            kinds = tuple(each for each in self.left_open if each != kind)
+            yield Loosening("dropped", name, {"left_open": kinds}, f"when.{kind}")
+        name = f"{self.id} asks whom it says"
+        if not self.user:
+            yield Loosening(
+                f"{self.group} -> the user", name, {"user": True}, "approvers", pin="asks.user"
+            )
+            yield Loosening(
+                "another", name, {"group": "everybody"}, "approvers.group", pin="asks.group"
+            )
+            yield Loosening(
+                f"{self.count} -> {self.count - 1}",
+                name,
+                {"count": self.count - 1},
+                "approvers.count",
+                pin="asks.count",
+            )
+        longer = self.timeout + 1
+        words = f"{self.timeout}s -> {longer}s"
+        yield Loosening(words, name, {"timeout": longer}, "timeout", pin="asks.timeout")
+        if self.exclude:
+            yield Loosening("dropped", name, {"exclude": ()}, "approvers.not", pin="asks.not")
+        for shown in self.show:
+            rest = tuple(each for each in self.show if each != shown)
+            yield Loosening(f"{shown} dropped", name, {"show": rest}, "show", pin="asks.show")
+
 
 @value_class
 class Upstream:
@@ -369,6 +486,15 @@ class Upstream:
     settings: Mapping[str, str | int | tuple[str, ...]]
     role_scopes: frozenset[str] = frozenset()
     bound: frozenset[str] = frozenset()
+
+    def loosened(self, tool: str) -> Iterator[Loosening]:
+        """Without it, and without each of its settings; `tool`: whose it is."""
+        name = f"no broker for {tool}"
+        yield Loosening("dropped", name, {}, "broker", ("Upstream", "broker"))
+        name = f"the credential of {tool}"
+        for key in self.settings:
+            rest = {other: value for other, value in self.settings.items() if other != key}
+            yield Loosening("dropped", name, {"settings": rest}, key, pin="grants.upstream")
 
 
 class Dependency(NamedTuple):
@@ -577,6 +703,25 @@ class TokenRule:
 
     ttl: int = 60
     agent_key: bool = False
+
+    def loosened(self) -> Iterator[Loosening]:
+        """The smallest loosenings."""
+        longer = self.ttl + 1
+        yield Loosening(
+            f"{self.ttl}s -> {longer}s",
+            f"a token lives {self.ttl} s",
+            {"ttl": longer},
+            "ttl",
+            pin="grants.ttl",
+        )
+        if self.agent_key:
+            yield Loosening(
+                "agent_key dropped",
+                "a token is bound to the agent's key",
+                {"agent_key": False},
+                "bound_to",
+                pin="grants.bound_to",
+            )
 
 
 @value_class

@@ -17,7 +17,7 @@ from agentgate.decision.origins.kinds import kind_of, of_call
 from agentgate.diff.arguments import raws_of
 from agentgate.diff.forms import SAMPLES
 from agentgate.diff.language import TooLarge
-from agentgate.review.mutation.mutant import Basis, Changes, Mutated, Part
+from agentgate.review.mutation.mutant import Basis, Changes, Mutant, Mutated, Part
 from agentgate.review.scenarios.values import (
     candidates,
     fits,
@@ -83,7 +83,7 @@ def argument(basis: Basis, tool: Part, rule: Rule) -> Mutated:
         at_most=None,
     )
     if rule.max_items:
-        yield part.moved("max_items", f"too many {rule.name}", _too_many(rule))
+        yield _longer(part, rule, rule.max_items + 1)
     if rule.role:
         full: list[list[Any]] = [sorted(rule.role_scopes)]
         full += [[scope] for scope in rule.one_of or () if scope not in rule.role_scopes]
@@ -227,6 +227,13 @@ def _above(basis: Basis, tool: Tool, rule: Rule) -> Tries:
         yield more
         for where in dict.fromkeys([*(named(s) for s in rule.sources if s != MODEL), "prompt"]):
             yield {**more, f"origin.{rule.name}": where}
+
+
+def _longer(part: Part, rule: Rule, most: int) -> Mutant:
+    """A list that may be longer by one element."""
+    words = f"{rule.max_items} -> {most}"
+    name = f"too many {rule.name}"
+    return part.mutant("max_items", words, name, _too_many(rule), max_items=most)
 
 
 def _too_many(rule: Rule) -> Tries:

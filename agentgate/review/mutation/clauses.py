@@ -6,15 +6,15 @@ What holds for every call: expiry, tenants, token; who calls for whom; when and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from agentgate.decision.checks import SCALE
 from agentgate.review.mutation.arguments import conditions, firing, unclear_prompts
 from agentgate.review.mutation.mutant import (
+    BASE,
     AnyText,
     Anything,
     Basis,
@@ -24,7 +24,7 @@ from agentgate.review.mutation.mutant import (
     Part,
 )
 from agentgate.review.scenarios.scene import readings
-from agentgate.review.scenarios.values import candidates, limit_name, moment_of
+from agentgate.review.scenarios.values import candidates, moment_of
 from agentgate.values.entities import number
 from agentgate.workflow.clauses.clause import EVERYTHING, Loosening, WorkflowClause
 from agentgate.workflow.clauses.table import clauses_of
@@ -32,6 +32,7 @@ from agentgate.workflow.left_open import answerable
 from agentgate.workflow.model import (
     ANY,
     NONE,
+    SCALE,
     Intent,
     Limit,
     Sequence,
@@ -205,36 +206,14 @@ def tools(basis: Basis, part: Part) -> Mutated:
     )
     for order in tool.sequence:
         inside = part.inside(f"sequence.{tool.name}", "sequence", order)
-        tries = tuple([age.scene for age in Sequence.distinct([order])])
-        yield from [
-            replace(_loosened(inside, step.part, step), tries=tries)
-            for step in order.loosened()
-        ]
+        tries = [age.scene for age in Sequence.distinct([order])]
+        yield from [_loosened(inside, step, tries) for step in order.loosened()]
     for rule in tool.step_ups:
         yield from _step_up(basis, part, rule)
     if tool.upstream:
-        yield from _drop_upstream(part.inside(f"upstream.{tool.name}", "upstream"))
-
-
-def _drop_upstream(part: Part) -> Mutated:
-    """A tool's upstream without its broker, or without one of its settings."""
-    yield part.mutant(
-        "broker",
-        "dropped",
-        f"no broker for {part.tool}",
-        [{"brokers": []}],
-        of=("Upstream", "broker"),
-    )
-    settings = part.value.settings
-    for setting in settings:
-        rest = {key: value for key, value in settings.items() if key != setting}
-        yield part.mutant(
-            setting,
-            "dropped",
-            f"the credential of {part.tool}",
-            pin="grants.upstream",
-            settings=rest,
-        )
+        inside = part.inside(f"upstream.{tool.name}", "upstream")
+        for step in tool.upstream.loosened(tool.name):
+            yield _loosened(inside, step, BASE if step.pin else [{"brokers": []}])
 
 
 def _step_up(basis: Basis, tool: Part, rule: StepUpRule) -> Mutated:
@@ -246,33 +225,8 @@ def _step_up(basis: Basis, tool: Part, rule: StepUpRule) -> Mutated:
     )
     part = replace(part, path=f"step_up.{rule.id}")
     yield from conditions(basis, tool.value, part)
-    for kind in rule.left_open:
-        kinds = tuple(each for each in rule.left_open if each != kind)
-        yield part.mutant(
-            f"when.{kind}",
-            "dropped",
-            f"{rule.id} asks only where the {kind} is open",
-            left_open=kinds,
-        )
-    name = f"{rule.id} asks whom it says"
-    if not rule.user:
-        yield part.mutant(
-            "approvers",
-            f"{rule.group} -> the user",
-            name,
-            fires,
-            pin="asks.user",
-            user=True,
-        )
-        yield part.mutant(
-            "approvers.group", "another", name, fires, pin="asks.group", group="everybody"
-        )
-        yield part.moved("approvers.count", name, fires, pin="asks.count", field="count", by=-1)
-    yield part.moved("timeout", name, fires, pin="asks.timeout")
-    yield from part.without("approvers.not", name, fires, pin="asks.not", exclude=())
-    for shown in rule.show:
-        rest = tuple(each for each in rule.show if each != shown)
-        yield part.mutant("show", f"{shown} dropped", name, fires, pin="asks.show", show=rest)
+    for step in rule.loosened():
+        yield _loosened(part, step, fires if step.pin else BASE)
 
 
 # --- limits -----------------------------------------------------------------------------------
@@ -283,41 +237,29 @@ def limits(basis: Basis) -> Mutated:
         for limit in tool.limits:
             covered.setdefault(limit, []).append(tool)
     for limit, covers in covered.items():
-
-        def put(new: Limit, limit: Limit = limit, covers: list[Tool] = covers) -> Workflow:
-            touched = {
-                t.name: replace(
-                    t, limits=tuple(new if each == limit else each for each in t.limits)
-                )
-                for t in covers
-            }
-            return replace(basis.workflow, tools={**basis.workflow.tools, **touched})
-
-        yield from _limit(
-            basis, Part(f"limits.{limit_name(limit)}", limit, put, covers[0].name), covers[0]
-        )
+        yield from _limit(basis, limit, covers)
 
 
-def _limit(basis: Basis, part: Part, tool: Tool) -> Mutated:
-    limit: Limit = part.value
+def _limit(basis: Basis, limit: Limit, covers: list[Tool]) -> Mutated:
+    def put(new: Limit) -> Workflow:
+        tools = dict(basis.workflow.tools)
+        for tool in covers:
+            limits = tuple(new if each == limit else each for each in tool.limits)
+            tools[tool.name] = replace(tool, limits=limits)
+        return replace(basis.workflow, tools=tools)
+
+    tool = covers[0]
+    part = Part(f"limits.{limit.name}", limit, put, tool.name)
     unit = _unit(tool, limit)
     full = (
         list(_nearly_used(basis, tool, limit, unit))
         if limit.argument
-        else [{f"spent.{limit_name(limit)}": limit.maximum}]
+        else [{f"spent.{limit.name}": limit.maximum}]
     )
-    bound = _amount(limit, limit.maximum)
-    more = _amount(limit, limit.maximum + unit)
-    name = f"more than {bound} per {limit.per}"
-    yield part.mutant("max", f"{bound} -> {more}", name, full, maximum=limit.maximum + unit)
-    if limit.every and limit.per not in {"turn", "run"}:
-        recent = [{**each, "spent_ago": f"{limit.every - 1}s"} for each in full]
-        yield part.moved(
-            "every", f"{bound} per {limit.per} are counted for {limit.every} s", recent, by=-1
-        )
-    if limit.per != "turn":
-        shorter = "turn" if limit.per == "run" else "run"
-        yield part.mutant("per", f"{limit.per} -> {shorter}", name, full, per=shorter)
+    for step in limit.loosened(unit):
+        # what is no longer counted in a shorter window
+        moved = {"spent_ago": f"{step.changes['every']}s"} if step.part == "every" else {}
+        yield _loosened(part, step, [{**each, **moved} for each in full])
 
 
 def _unit(tool: Tool, limit: Limit) -> int:
@@ -334,22 +276,13 @@ def _nearly_used(basis: Basis, tool: Tool, limit: Limit, unit: int) -> Iterator[
     amount = number(basis.scene(tool.name).values.get(f"args.{limit.argument}"))
     for taken in dict.fromkeys((amount, rule.minimum)):
         if taken is not None and 0 < int(taken * SCALE) <= limit.maximum:
-            spent = _amount(limit, limit.maximum - int(taken * SCALE) + unit)
+            spent = limit.written(limit.maximum - int(taken * SCALE) + unit)
             for origin in ({f"origin.{limit.argument}": "prompt"}, {}):
                 yield {
                     f"args.{limit.argument}": as_sent(rule.type, taken),
                     **origin,
-                    f"spent.{limit_name(limit)}": spent,
+                    f"spent.{limit.name}": spent,
                 }
-
-
-def _amount(limit: Limit, units: int) -> str:
-    """A limit's bound as the file writes it."""
-    return (
-        format(Decimal(units) / SCALE, ".4f").removesuffix("00")
-        if limit.argument
-        else str(units)
-    )
 
 
 # --- the workflow as a whole ------------------------------------------------------------------
@@ -389,7 +322,6 @@ def frame(basis: Basis) -> Mutated:
             observe=True,
         )
     token = root.inside("token", "token")
-    yield token.moved("ttl", f"a token lives {w.token.ttl} s", pin="grants.ttl")
     bound = next(
         (
             name
@@ -398,12 +330,11 @@ def frame(basis: Basis) -> Mutated:
         ),
         "",
     )
-    if w.token.agent_key and bound:
-        token = replace(token, tool=bound)
-        name = "a token is bound to the agent's key"
-        yield token.mutant(
-            "bound_to", "agent_key dropped", name, pin="grants.bound_to", agent_key=False
-        )
+    for step in w.token.loosened():
+        if step.part != "bound_to":
+            yield _loosened(token, step)
+        elif bound:
+            yield _loosened(replace(token, tool=bound), step)
     yield from _clauses(basis)
 
 
@@ -413,18 +344,13 @@ def _clauses(basis: Basis) -> Mutated:
     for clause in clauses_of(basis.workflow):
         part = basis.root.inside("", clause.block)
         for step in clause.loosened():
-            mutant = _loosened(
-                part, f"{clause.path}.{step.part}".rstrip("."), step, clause.line
-            )
-            yield replace(
-                mutant,
-                tries=tuple(
-                    [
-                        moment_of(scene, now, basis.workflow) or scene
-                        for scene in _told_apart(clause, mutant)
-                    ]
-                ),
-            )
+            path = f"{clause.path}.{step.part}".rstrip(".")
+            mutant = _loosened(part, step, path=path, line=clause.line)
+            tries = [
+                moment_of(scene, now, basis.workflow) or scene
+                for scene in _told_apart(clause, mutant)
+            ]
+            yield replace(mutant, tries=tuple(tries))
 
 
 def _told_apart(clause: WorkflowClause, mutant: Mutant) -> list[Changes]:
@@ -443,10 +369,26 @@ def _told_apart(clause: WorkflowClause, mutant: Mutant) -> list[Changes]:
     return found or [each.scene for each in clause.distinct((clause,))]
 
 
-def _loosened(part: Part, path: str, step: Loosening, line: int | None = None) -> Mutant:
+def _loosened(
+    part: Part,
+    step: Loosening,
+    tries: Iterable[Changes] = BASE,
+    *,
+    path: str = "",
+    line: int | None = None,
+) -> Mutant:
     changes = dict(step.changes)
     for name, new in step.changes.items():
         if new is EVERYTHING:  # a text, or a list of names, that any other meets
             old = getattr(part.value, name)
             changes[name] = AnyText(old) if isinstance(old, str) else Anything(old)
-    return part.mutant(path, step.words, step.name, of=step.of, line=line, **changes)
+    return part.mutant(
+        path or step.part,
+        step.words,
+        step.name,
+        tries,
+        of=step.of,
+        line=line,
+        pin=step.pin,
+        **changes,
+    )

@@ -20,8 +20,7 @@ from agentgate.values.value_class import Names, value_class
 from agentgate.workflow.model import Workflow
 
 Changes = Mapping[str, Any]
-_BASE: tuple[Changes, ...] = ({},)
-_SECONDS = frozenset({"ttl", "timeout", "within", "every"})  # fields of the model
+BASE: tuple[Changes, ...] = ({},)
 
 
 class Anything(Names):
@@ -116,7 +115,7 @@ class Part:
         key: str,
         words: str,
         name: str,
-        tries: Iterable[Changes] = _BASE,
+        tries: Iterable[Changes] = BASE,
         *,
         of: tuple[str, str] | None = None,
         line: int | None = None,
@@ -136,35 +135,15 @@ class Part:
         self,
         key: str,
         name: str,
-        tries: Iterable[Changes] = _BASE,
+        tries: Iterable[Changes] = BASE,
         *,
         words: str = "dropped",
         **more: Any,
     ) -> Iterator[Mutant]:
-        """As `mutant`, unless there is no such part, or its fields are so already."""
+        """As `mutant`, unless its fields are so already."""
         changes = {field: value for field, value in more.items() if field != "pin"}
-        if self.value is not None and any(
-            getattr(self.value, field) != value for field, value in changes.items()
-        ):
+        if any(getattr(self.value, field) != value for field, value in changes.items()):
             yield self.mutant(key, words, name, tries, **more)
-
-    def moved(
-        self,
-        key: str,
-        name: str,
-        tries: Iterable[Changes] = _BASE,
-        *,
-        field: str = "",
-        by: int = 1,
-        **more: Any,
-    ) -> Mutant:
-        """A whole number moved by one; seconds where the field counts them."""
-        field = field or key
-        old = getattr(self.value, field)
-        unit = "s" if field in _SECONDS else ""
-        return self.mutant(
-            key, f"{old}{unit} -> {old + by}{unit}", name, tries, **more, **{field: old + by}
-        )
 
     def skipped(self, key: str, why: str) -> NotCovered:
         """A condition that no case can show."""

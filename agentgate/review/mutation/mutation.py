@@ -21,7 +21,6 @@ from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import (
     NamedCase,
     TestFile,
-    asked,
     file_yaml,
     granted,
     impossible,
@@ -248,7 +247,7 @@ def _cases(
         yield replace(case, grants={key: granted(workflow, scene.call, answer)[key]})
     for hold in answer.holds if block == "asks" else ():
         if mutant.path.startswith(f"step_up.{hold.rule.id}."):
-            yield replace(case, asks={hold.rule.id: {key: asked(hold.rule)[key]}})
+            yield replace(case, asks={hold.rule.id: {key: hold.rule.asks[key]}})
 
 
 def _reasons(failures: Failures) -> Iterable[Names]:

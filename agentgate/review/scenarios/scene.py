@@ -20,7 +20,7 @@ from typing import Any
 
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.decision.case import Case
-from agentgate.decision.checks import SCALE, check_arguments, check_origins
+from agentgate.decision.checks import check_arguments, check_origins
 from agentgate.decision.decide import decide
 from agentgate.decision.origins.tracing import rests_on_yes
 from agentgate.errors import CanonicalError, IdentityRefused
@@ -37,7 +37,6 @@ from agentgate.review.scenarios.values import (
     earlier,
     findings,
     flatten,
-    limit_name,
     parts,
     put_at,
     state,
@@ -236,18 +235,12 @@ class Scene:
         ago = seconds(self.values.get("spent_ago") or "0s") or 0
         for limit, amount, _ in answer.reservations:
             over = limit.every is not None and limit.per not in _IN_RUN and ago >= limit.every
-            spent = (
-                Decimal()
-                if over
-                else number(self.values.get(f"spent.{limit_name(limit)}") or 0)
-            )
-            unit = SCALE if limit.argument else 1
-            if spent is None or int(spent * unit) + amount > limit.maximum:
-                got = f"{spent} of {limit_name(limit)} used"
+            spent = Decimal() if over else number(self.values.get(f"spent.{limit.name}") or 0)
+            if spent is None or int(spent * limit.scale) + amount > limit.maximum:
+                got = f"{spent} of {limit.name} used"
                 place = f"{workflow.file}:{limit.line}"
-                yield Failure(
-                    Reason.LIMIT, "limits", got, f"at most {limit.maximum / unit:g}", place
-                )
+                most = f"at most {limit.maximum / limit.scale:g}"
+                yield Failure(Reason.LIMIT, "limits", got, most, place)
         rule = workflow.agent
         boundary = self.run.header.agent.boundary
         last = self.values.get("who.agent.last_key")

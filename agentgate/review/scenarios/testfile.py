@@ -32,7 +32,7 @@ from agentgate.values.entities import number
 from agentgate.values.request import Call, Presence
 from agentgate.values.times import seconds
 from agentgate.values.value_class import Json, Names, Values, value_class
-from agentgate.workflow.model import StepUpRule, Workflow
+from agentgate.workflow.model import Workflow
 
 Answer = Literal["allow", "deny", "confirm", "step_up"]
 GRANTS = tuple("ttl bound_to scope audience redeem effect intent upstream masked mode".split())
@@ -86,7 +86,7 @@ def mismatch(
     given = granted(workflow, scene.call, answer)
     pinned = [("grants", key, value, given[key]) for key, value in case.grants.items()]
     for hold in answer.holds:
-        who = asked(hold.rule)
+        who = hold.rule.asks
         pinned += [
             ("asks", key, value, who[key])
             for key, value in case.asks.get(hold.rule.id, {}).items()
@@ -172,17 +172,6 @@ def granted(
         "masked": [name for name, rule in tool.args.items() if rule.sensitive],
         "mode": "observe" if workflow.observe else "enforce",
     }
-
-
-def asked(rule: StepUpRule) -> Values:
-    """Who answers a hold under this rule, and what they see: `ASKS` by name."""
-    whom = {
-        "user": rule.user,
-        "group": rule.group or "none",
-        "count": rule.count,
-        "not": list(rule.exclude),
-    }
-    return {**whom, "timeout": f"{rule.timeout}s", "show": list(rule.show)}
 
 
 def _same(

@@ -333,8 +333,10 @@ def stops(scene: Scene) -> Failures:
             return answer.failures
         used.update({taken.limit: taken.amount for taken in answer.reservations})
     answer = scene.decide()
-    if isinstance(answer, Deny) or (asked := _asked_about(answer)):
-        return answer.failures if isinstance(answer, Deny) else asked
+    if isinstance(answer, Deny):
+        return answer.failures
+    if asked := _asked_about(answer):
+        return asked
     used.update({taken.limit: taken.amount for taken in answer.reservations})
     over = (limit for limit, amount in used.items() if amount > limit.maximum)
     return tuple(

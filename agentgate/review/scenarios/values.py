@@ -36,7 +36,7 @@ from agentgate.values.tables import read_table
 from agentgate.values.times import seconds
 from agentgate.values.value_class import Json, Names, Values
 from agentgate.workflow.clauses.table import CLAUSES, clauses_of
-from agentgate.workflow.model import Limit, Tool, Workflow, flat, root
+from agentgate.workflow.model import Tool, Workflow, flat, root
 from agentgate.workflow.operators import as_sent
 from agentgate.workflow.rule import REMEMBERED, Rule, Source
 
@@ -146,11 +146,6 @@ def flatten(stated: Values) -> _Leaves:
         yield from walk(str(name), value, (name,))
 
 
-def limit_name(limit: Limit) -> str:
-    """How a scene names what a limit counts: ``tenant.payments.refund.amount``, ``run.any``."""
-    return f"{limit.per}.{limit.tool}" + (f".{limit.argument}" if limit.argument else "")
-
-
 def bare(label: str) -> str:
     """The tool of an earlier call's label: ``orders.get`` for ``orders.get#2``."""
     return label.partition("#")[0]
@@ -217,9 +212,7 @@ def _finding(
         return _unknown(key, value)
     if block == "spent":
         limits = {
-            limit_name(limit): limit
-            for tool in workflow.tools.values()
-            for limit in tool.limits
+            limit.name: limit for tool in workflow.tools.values() for limit in tool.limits
         }
         if rest not in limits:
             return _wrong(

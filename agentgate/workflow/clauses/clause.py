@@ -61,6 +61,7 @@ class Loosening(NamedTuple):
         changes: fields of the rule afterwards, the loosened one first.
         part: the key inside the clause that was loosened; empty: the clause itself.
         of: the class and field that was loosened, where that is a part of the field.
+        pin: what a case states that shows it, where no decision does: ``asks.count``.
     """
 
     words: str
@@ -68,6 +69,7 @@ class Loosening(NamedTuple):
     changes: Mapping[str, Any]
     part: str = ""
     of: tuple[str, str] | None = None
+    pin: str = ""
 
 
 class WorkflowClause(ABC):
