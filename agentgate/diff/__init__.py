@@ -39,7 +39,7 @@ def compare(old: Workflow, new: Workflow) -> Diff:
     unanswered: list[str] = []
     budget = Budget()
     pairs = {}
-    for name, before, after in table.in_both_versions(old.tools, new.tools):
+    for name, after, before in table.in_both_versions(new.tools, old.tools):
         if not table.mean_the_same(
             _deciding_values(old, before),
             _deciding_values(new, after),
