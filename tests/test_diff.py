@@ -246,6 +246,14 @@ def test_a_pattern_that_cannot_be_read_exactly():
     assert not changed.only_narrower
 
 
+def test_what_is_left_to_read_comes_in_the_order_of_the_new_tools():
+    def named(workflow: Workflow, *names: str) -> Workflow:
+        return replace(workflow, tools={name: replace(workflow.tools["payments.refund"], name=name) for name in names})
+
+    one, other = (load((r"cus_[A-Za-z0-9]{14}", pattern)) for pattern in (r"cus_\pL{14}", r"cus_\pL{13}"))
+    assert compare(named(one, "a", "b"), named(other, "b", "a")).read_yourself == ("tools.b.args.payee", "tools.a.args.payee")
+
+
 @pytest.mark.parametrize("pattern", ["(?:a|b)*a(?:a|b){99}", "(?:[a-m]{0,50}[n-z]{0,50}){0,19}", "a{0,500}b{0,500}a{0,500}b{0,500}"])
 def test_a_pattern_that_costs_too_much_is_left_to_read(pattern):
     """Whoever proposes a change writes its patterns: no question may cost more than it is allowed, and then nothing is concluded."""
