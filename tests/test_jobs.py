@@ -33,6 +33,13 @@ def test_every_test_of_every_file_runs_once_and_those_of_deadlines_last(tmp_path
     assert (ended.returncode, re.search(r"\d.* passed in", ended.stdout)[0]) == (0, "6 passed in"), ended.stdout  # type: ignore[index]
 
 
+def test_of_two_processes_one_begins_with_a_file_that_waits(tmp_path: Path) -> None:
+    head = "import time\nfrom pathlib import Path\n"
+    waits = "def test_waits():\n    until = time.time() + 20\n    while not Path('begun').exists():\n        assert time.time() < until\n"
+    ended = run(tmp_path, a=head + waits, b=head + waits, faults=head + "def test_begins():\n    Path('begun').touch()\n")
+    assert (ended.returncode, "3 passed" in ended.stdout) == (0, True), ended.stdout
+
+
 BAD = {
     "assert 1 == 2": "assert 1 == 2",
     "os._exit(0)": "the process of this test ended with 0",
