@@ -37,7 +37,7 @@ import asyncio
 import resource
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -168,8 +168,10 @@ class Connections:
 
     def ends(self, connection: OpenConnection) -> bool:
         """Whether somebody else has its place after this answer."""
-        clients = self._clients(self._peers.get(connection.peer, ()))
-        return bool(self._asking) and self._most // 2 < clients[connection.proven]
+        if not connection.proven or not self._asking:
+            return bool(self._asking)
+        own = self._peers.get(connection.peer, ())
+        return sum(each.proven == connection.proven for each in own) > self._most // 2
 
     def _place_first(self, *, close: bool = False) -> None:
         """Give places to those who ask, in turn: what is free, or what is `close`d for them."""
@@ -187,25 +189,21 @@ class Connections:
         self._count += 1
         connection.placed.set()
 
-    def _clients(self, own: Iterable[OpenConnection]) -> Counter[str]:
-        """How many of a peer's connections each client has; nobody's are too many."""
-        clients = Counter(each.proven for each in own)
-        clients[""] += self._most
-        return clients
-
     def _victim(self, asking: OpenConnection) -> OpenConnection | None:
         """Whose place it has; None: nobody's."""
         most = max(
             self._peers.items(),
             key=lambda each: len(each[1]) // (8 if self._is_proxy(each[0]) else 1),
         )[1]
-        clients = self._clients(most)
+        clients = Counter(each.proven for each in most)
         old = time.monotonic() - LOOK
-        yielding = [each for each in most if clients[each.proven] > self._most // 2]
+        yielding = [
+            each for each in most if not each.proven or clients[each.proven] > self._most // 2
+        ]
         chosen = [each for each in yielding if each.waits and each.since < old]
         if len(self._peers.get(asking.peer, ())) + 1 < len(most):
             chosen += yielding
-        if clients[""] == self._most:  # all have proved something
+        if not clients[""]:  # all have proved something
             chosen += [each for each in most if each.waits]
         return next(iter(chosen), None)
 
