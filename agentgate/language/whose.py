@@ -473,11 +473,10 @@ def _named(
     begins = max(0, at - MAX_PIECE)
     if ended := _FORMS.ended.match(low, begins, at):
         begins = ended.end()
-    before = [*pieces(low, begins, at)]
+    before = [] if titled else [*pieces(low, begins, at)]
     read = before[-1] if before else None
     asks = (
-        not titled
-        and read
+        read
         and read.kind not in {"question", "statement"}
         and _FORMS.governed.search(low, start, at)
     )
