@@ -61,6 +61,8 @@ def _decided(  # noqa: PLR0917 - as `authorize`
     redeems: bool = False,
 ) -> Flow:
     view = self._view
+    if view.core.queue:
+        yield from outcome.read_end(view.core.queue, view.header.id)
     named = self.call_id(tool, args) if tool_call_id is None else tool_call_id
     call = flow.checked_call(tool, args, named, definition)
     deciding = (

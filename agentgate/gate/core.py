@@ -26,7 +26,7 @@ from agentgate.gate.runs import InForce, Issued, States
 from agentgate.gate.state import Readings, missing, run_state
 from agentgate.identity.connection import Connection
 from agentgate.intents.deriver import Deriver
-from agentgate.redemption.credential import UpstreamBroker
+from agentgate.redemption.credential import EndQueue, UpstreamBroker
 from agentgate.redemption.steps import Trust, TrustedKeys
 from agentgate.shell.bound import Refusals
 from agentgate.shell.drive import apart
@@ -91,6 +91,7 @@ class Core:
         tracing: where spans go; None: nowhere.
         seal: seals what a record hides to the auditor's key; None: nobody reads it.
         forms: what the records of each workflow version and tool have in common.
+        queue: ends of reads, whose replies nobody has read yet.
     """
 
     catalog: Catalog
@@ -120,6 +121,7 @@ class Core:
     observer: Observer = field(default_factory=Observer, init=False)
     unproven: Refusals = field(default_factory=Refusals, init=False)
     forms: dict[Names, ToolForm] = field(default_factory=dict, init=False)
+    queue: EndQueue = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         set_derived(

@@ -434,6 +434,8 @@ def _perform(minting: Minting, release: Release, key: str) -> Flow:
         gen=settled.lineage,
     )
     done.ends = partial(minting.view.follow, call, minting.versions.opened)
+    if minting.template.tool.unreferenced:
+        done.queue = core.queue
     return Performed(done, call, "" if first else settled.revision)
 
 

@@ -34,11 +34,12 @@ from agentgate.gate.run import AsyncRun, Run
 from agentgate.gate.settings import ApprovedSettings, GateSettings, UnapprovedSettings
 from agentgate.gate.view import View
 from agentgate.identity.connection import caller
+from agentgate.redemption.outcome import read_ends
 from agentgate.redemption.steps import Trust
 from agentgate.redemption.verifier import AsyncVerifier, Verifier
 from agentgate.shell.asking import keep_checkpoints
 from agentgate.shell.bound import AT_ONCE, Bound
-from agentgate.shell.drive import awaited, blocking, busy, taking
+from agentgate.shell.drive import awaited, blocking, busy, drive, taking
 from agentgate.shell.step import Step
 from agentgate.stores import AsyncStore, Store, async_ready_store, ready_store
 from agentgate.stores._op import History
@@ -435,6 +436,7 @@ class Gate(_GateBase[Store], Revoking):
 
     def close(self) -> None:
         """Close the log, whose last checkpoint the store keeps, and the store."""
+        drive(read_ends(self._core.queue), self._store, self._audit)
         self._core.close()
         self._bound.tell_rest(self._audit)
         self._audit.close()

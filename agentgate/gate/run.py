@@ -29,6 +29,7 @@ from agentgate.gate.revoking import void_token
 from agentgate.gate.view import Settled, View
 from agentgate.identity.credential import AgentCredential, OIDCToken
 from agentgate.redemption.credential import Redemption
+from agentgate.redemption.outcome import read_end
 from agentgate.redemption.verifier import AsyncRedeemedCall, RedeemedCall, taken
 from agentgate.shell.bound import Bound
 from agentgate.shell.drive import adrive, arecording, awaited, blocking, busy, drive, recording
@@ -257,6 +258,7 @@ def _renew(
 
 def _close(self: _RunBase) -> Generator[Step, Any, None]:
     """End the run; nothing is minted in it any more."""
+    yield from read_end(self._view.core.queue, self._view.header.id)
     self._view.seen = yield from turns.close(self._view.core, self.state)
 
 

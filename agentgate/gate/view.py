@@ -252,10 +252,16 @@ class View:
         return seen
 
     @property
+    def header(self) -> Header:
+        """The run's frozen header."""
+        seen = self.seen
+        return (seen.state if isinstance(seen, WithCall) else seen).header
+
+    @property
     def key(self) -> RunKey:
         """The run's key, derived on first use and never stored."""
         if self._key is None:
-            self._key = self.core.keys.run_key(self.state.header.tenant, self.state.header.id)
+            self._key = self.core.keys.run_key(self.header.tenant, self.header.id)
         return self._key
 
     @property

@@ -48,6 +48,7 @@ def tools(site: Site) -> Mapping[str, Tool]:
     for name in blocks:
         _check_tool(site, name, rules[name], places[name])
     _reachable(site, rules, sequence)
+    required = {order.require for orders in sequence.values() for order in orders}
     compiled = {}
     for name, block in blocks.items():
         compiled[share(name)] = share.built(
@@ -71,6 +72,7 @@ def tools(site: Site) -> Mapping[str, Tool]:
             share.mapping(
                 dict.fromkeys(block.remember.arg, block.remember.for_) if block.remember else {}
             ),
+            block.effect == "read" and name not in site.used and name not in required,
         )
         _answered(site, compiled[name], places[name])
     return share.mapping(compiled)

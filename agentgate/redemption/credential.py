@@ -19,11 +19,11 @@ import traceback
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from agentgate.errors import ConfigError, NotDone, ResultWithheld, UpstreamRefused
 from agentgate.shell.spans import Tracing
-from agentgate.shell.step import Outside, Step
+from agentgate.shell.step import Outside, Receive, Step
 from agentgate.stores import ops
 from agentgate.token.mint import MintClaims
 from agentgate.values.canonical import parse
@@ -222,6 +222,17 @@ class Asked:
         return role
 
 
+class QueuedEnd(NamedTuple):
+    """How a read ended, as the store was told; its reply is read later."""
+
+    done: Redemption
+    outcome: ops.Outcome
+    step: Receive
+
+
+EndQueue = dict[str, QueuedEnd]  # by run, the oldest first
+
+
 @dataclass(slots=True)
 class Redemption:
     """What a redemption proved, and what became of its call.
@@ -232,6 +243,8 @@ class Redemption:
         ended: whether the call has ended.
         ends: told how it ended, by its gate in this process: its `facts` then wait for its
             outcome, to go on record together; or None.
+        queue: where its end waits for the store's reply, with those of its gate's other calls;
+            None: whoever ends it does.
         missing: what could not be recorded of it -> why.
         credential: the upstream credential, if the workflow names one.
         tracing: where spans go; None: nowhere.
@@ -245,6 +258,7 @@ class Redemption:
         default=None, repr=False
     )
     facts: bytes = b""
+    queue: EndQueue | None = field(default=None, repr=False)
     missing: dict[str, str] = field(default_factory=dict)
     credential: UpstreamCredential | None = field(default=None, repr=False)
     tracing: Tracing | None = field(default=None, repr=False)

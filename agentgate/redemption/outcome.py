@@ -14,7 +14,9 @@ part does not pass for the largest of all.
 Rules: facts are read from the real result, once; a failed call has none, nor has a result that
 holds the upstream credential. What cannot be recorded is told when the call ends. What a later
 report needs is kept beside the call's record, never the token. A report counts once, for the
-redemption it is about (its `jti`), and of a result only the declared facts are taken.
+redemption it is about (its `jti`), and of a result only the declared facts are taken. The end
+of a read to which no other call refers is sent to the store, whose reply is read by the run's
+next call, its end, the gate's, or when too many wait.
 """
 
 from __future__ import annotations
@@ -38,9 +40,9 @@ from agentgate.errors import (
     ResultWithheld,
     StoreUnavailable,
 )
-from agentgate.redemption.credential import Redemption, ended
+from agentgate.redemption.credential import EndQueue, QueuedEnd, Redemption, ended
 from agentgate.shell.drive import apart
-from agentgate.shell.step import Afterwards, Flow, Record, Step
+from agentgate.shell.step import Afterwards, Flow, Receive, Record, Send, Step
 from agentgate.stores import Op, ops
 from agentgate.token.mint import MintClaims, WorkflowRef
 from agentgate.values.canonical import canonical, parse
@@ -326,6 +328,7 @@ def record_of(
 
 
 _SEARCHING = 60.0  # seconds
+MOST_QUEUED = 64  # ends of reads, each with a connection to the store
 _log = structlog.get_logger("agentgate.redemption.outcome")
 
 
@@ -429,32 +432,86 @@ def record_outcome(done: Redemption, error: BaseException | None) -> Generator[S
     """
     done.ended = True
     outcome = outcome_of(done, error)
+    if outcome == "failed":
+        done.facts = b""
     more: Json = {"withheld": True} if isinstance(error, ResultWithheld) else {}
+    op = _end_call(done.claims, outcome, facts=done.facts, tell=done.ends is not None)
     try:
-        facts = done.facts if outcome != "failed" else b""
-        reply = yield _end_call(done.claims, outcome, facts=facts, tell=done.ends is not None)
-        if done.ends is not None:
-            done.ends(reply, outcome, facts)
+        if done.queue is None:
+            _tell_gate(done, outcome, (yield op))
+        else:
+            yield from _queue_end(done.queue, done, outcome, op)
     except AgentGateError as failed:
-        for what in ("facts", "outcome") if done.facts else ("outcome",):
-            lost(done, what, failed)
+        _lose_end(done, failed)
     try:
-        missing: Json = {**more, "missing": list(done.missing)} if done.missing else more
-        acts = done.head.get("read") is not True or bool(missing)
-        record = record_of(
-            done.claims,
-            "outcome",
-            refusal=bool(done.missing),
-            promised=True,
-            outcome=outcome,
-            **missing,
-        )
-        yield record._replace(waits=acts)  # whoever asks again of a read finds it in the store
+        yield _outcome_record(done, outcome, more)
     except AgentGateError as failed:
         lost(done, "audit record", failed)
     if done.credential is not None and (failure := (yield from ended(done.credential))):
         _log.error("not_ended", what="upstream credential", txn=done.claims.txn, error=failure)
     tell_lost(done, error)
+
+
+def _tell_gate(done: Redemption, outcome: ops.Outcome, reply: ops.OutcomeReply) -> None:
+    if done.ends is not None:
+        done.ends(reply, outcome, done.facts)
+
+
+def _outcome_record(done: Redemption, outcome: ops.Outcome, more: Json) -> Record:
+    """Whoever asks again of a read finds it in the store: nobody waits for its record."""
+    missing: Json = {**more, "missing": list(done.missing)} if done.missing else more
+    acts = done.head.get("read") is not True or bool(missing)
+    record = record_of(
+        done.claims,
+        "outcome",
+        refusal=bool(done.missing),
+        promised=True,
+        outcome=outcome,
+        **missing,
+    )
+    return record._replace(waits=acts)
+
+
+def _queue_end(
+    queue: EndQueue, done: Redemption, outcome: ops.Outcome, op: Op[ops.OutcomeReply]
+) -> Flow:
+    """Send how a read ended. One of a run waits for its reply, and so many of all runs."""
+    run = done.claims.run
+    yield from read_end(queue, run)
+    end = QueuedEnd(done, outcome, Receive(op, (yield Send(op))))
+    if queue.setdefault(run, end) is not end:  # of another thread
+        yield from _read(end)
+    if len(queue) > MOST_QUEUED:
+        yield from read_end(queue, next(iter(list(queue))))
+
+
+def read_end(queue: EndQueue, run: str) -> Flow:
+    """Read what the store replied to the end that waits of a run, if one does. What it has not
+    got is told in the log, and on record.
+    """
+    end = queue.pop(run, None)
+    if end is not None:
+        yield from _read(end)
+
+
+def _read(end: QueuedEnd) -> Flow:
+    try:
+        _tell_gate(end.done, end.outcome, (yield end.step))
+    except AgentGateError as failed:
+        _lose_end(end.done, failed)
+        with suppress(AgentGateError):
+            yield _outcome_record(end.done, end.outcome, {})
+
+
+def read_ends(queue: EndQueue) -> Flow:
+    """`read_end` of all runs."""
+    for run in list(queue):
+        yield from read_end(queue, run)
+
+
+def _lose_end(done: Redemption, error: Exception) -> None:
+    for what in ("facts", "outcome") if done.facts else ("outcome",):
+        lost(done, what, error)
 
 
 def lost(done: Redemption, what: str, error: Exception) -> None:

@@ -155,7 +155,8 @@ class AwaitedCall(ProvenCall):
     """A redeemed call as an asynchronous context manager: leaving it reports the outcome.
 
     Leaving it raises NotRecorded where facts or outcome could not be recorded within two
-    seconds: the tool ran all the same.
+    seconds: the tool ran all the same. For a read of `Run.perform` to which no rule refers,
+    nobody waits so long: the log tells it.
     """
 
     @abstractmethod
@@ -284,6 +285,7 @@ class AsyncRedeemedCall(_CallBase[AsyncStore], AwaitedCall):
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         shown = self.showable(error)
         self._end(shown)
+        self._done.queue = None  # nobody else waits while its reply is awaited
         await to_the_end(
             arecord(record_outcome(self._done, shown), self._store, self._audit, self._bound)
         )

@@ -40,13 +40,16 @@ from agentgate.shell.step import (
     Apart,
     Flow,
     Outside,
+    Receive,
     Record,
     Room,
+    Send,
     Sleep,
     Step,
     TextReading,
 )
 from agentgate.stores import AsyncStore, Op, Store
+from agentgate.stores._op import said
 
 # --- long texts are read by threads of their own ----------------------------------------------
 # they share one processor with the loop: more would only make it wait longer for its turn
@@ -197,6 +200,13 @@ def drive(flow: Flow, store: Store, audit: AuditLog, end: float | None = None) -
                     end += step.seconds
                 elif isinstance(step, Apart):
                     answer = drive(step.flow, store, audit)
+                elif isinstance(step, Send):
+                    send = getattr(store, "send", None)
+                    until = end - _FOR_THE_RECORD
+                    answer = send(step.op, until) if send else said(store.call(step.op, until))
+                elif isinstance(step, Receive):
+                    ask = _ask(step.op, end)
+                    answer = ask.answer(step.read(ask.until))
                 else:
                     ask = _ask(step, end)
                     answer = ask.answer(store.call(ask.op, ask.until))
@@ -268,7 +278,7 @@ async def adrive(
                 elif isinstance(step, Apart):
                     answer = await adrive(step.flow, store, audit, aside=aside)
                 else:
-                    ask = _ask(step, end)
+                    ask = _ask(step, end)  # type: ignore[arg-type]  # no awaited flow only sends
                     answer = ask.answer(await store.call(ask.op, ask.until))
             except AgentGateError as error:
                 step = flow.throw(error)

@@ -49,6 +49,19 @@ class Afterwards(NamedTuple):
     op: Op[Any]
 
 
+class Send(NamedTuple):
+    """A store operation that is only sent: the answer reads its reply, in a `Receive`."""
+
+    op: Op[Any]
+
+
+class Receive(NamedTuple):
+    """The store's reply to an operation that was sent."""
+
+    op: Op[Any]
+    read: Callable[[float], Any]
+
+
 class Outside(NamedTuple):
     """Work that may wait for somebody outside: keys are fetched, a catalogue is asked. An
     awaited shell does it in a thread.
@@ -87,7 +100,18 @@ class Apart(NamedTuple):
     flow: Generator[Any, Any, Any]
 
 
-Step = Op[Any] | Record | Room | Afterwards | Outside | TextReading | Sleep | Apart
+Step = (
+    Op[Any]
+    | Record
+    | Room
+    | Afterwards
+    | Send
+    | Receive
+    | Outside
+    | TextReading
+    | Sleep
+    | Apart
+)
 Flow = Generator[Step, Any, Any]
 OutsideFlow = Generator[Outside, Any, T]  # which waits for nothing else
 

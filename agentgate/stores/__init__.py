@@ -74,7 +74,9 @@ class Store(StoreState, Protocol):
 
     `call` runs one operation's script atomically and returns its raw reply (bytes, ints,
     lists). It returns before `deadline` (seconds of `time.monotonic`), connecting included, and
-    raises only `StoreUnavailable`.
+    raises only `StoreUnavailable`. A store over a network may have `send`, too, as
+    `agentgate.stores.redis.RedisStore` has: it takes the same, and returns what reads the
+    reply, once, before another deadline.
     """
 
     def call(self, op: Op[Any], deadline: float) -> Any:

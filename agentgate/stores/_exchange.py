@@ -245,6 +245,7 @@ class Pool:
         self.checked = judged  # whether it is looked at on each new connection
         self.looked = time.monotonic()  # when the server was looked at last
         self.version: tuple[str, tuple[int, ...]] = ("", ())  # its kind, and the numbers
+        self.known = set[str]()  # scripts that were sent before
         self.shared: Any = None  # the connection that all callers of an awaited store share
         self._idle: deque[Any] = deque()
         self._closed = False

@@ -77,6 +77,11 @@ class Op(NamedTuple, Generic[R]):
             ) from error
 
 
+def said(raw: Any) -> Callable[[float], Any]:
+    """What reads, by a deadline, a reply that is here already."""
+    return lambda _: raw
+
+
 def _text_of(pattern: str, expected: str) -> Callable[[str, str], str]:
     """A check of (field, value): returns a text of this form, and raises NameRefused on
     anything else.

@@ -11,6 +11,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterator
+from math import inf
 from typing import Any
 
 from redis import connection as blocking
@@ -30,7 +31,7 @@ from agentgate.stores._exchange import (
     time_left,
 )
 from agentgate.stores._health import CHECK_SECONDS, Keeps, Weakness, Where
-from agentgate.stores._op import Op
+from agentgate.stores._op import Op, said
 from agentgate.stores._resp import MORE, Reply, pack
 from agentgate.stores._topology import Examination, Search, Topology, locate
 from agentgate.stores._wire import Wire
@@ -67,17 +68,23 @@ class _Connection:
     def usable(self) -> bool:
         return self._pid == os.getpid() and not self._poll.poll(0)
 
-    def converse(self, dialogue: Dialogue, deadline: float) -> Any:
-        """Carry out a dialogue. Each read and write gets only the time that is left, so that a
-        trickle of bytes gains none.
+    def send(self, request: bytes, deadline: float) -> float:
+        """Send a request; how many seconds were left."""
+        self._socket.settimeout(left := time_left(deadline))
+        self._socket.sendall(request)
+        return left
+
+    def converse(self, dialogue: Dialogue, deadline: float, *, is_sent: bool = False) -> Any:
+        """Carry out a dialogue, or go on with one whose first request `is_sent`. Each read and
+        write gets only the time that is left, so that a trickle of bytes gains none.
         """
         line = self._socket
+        if is_sent and self._pid != os.getpid():
+            raise StoreUnavailable("the store was asked before a fork, by the other process")
         try:
-            request = next(dialogue)
+            request = b"" if is_sent else next(dialogue)
             while True:
-                given = time_left(deadline)
-                line.settimeout(given)
-                line.sendall(request)
+                given = self.send(request, deadline) if request else inf
                 if type(request) is Request:
                     request.meanwhile()
                 reply = Reply()
@@ -141,6 +148,25 @@ class RedisStore(_Store):
                 deadline,
             )
 
+    def send(self, op: Op[Any], deadline: float) -> Callable[[float], Any]:
+        """Send one operation's script on an idle connection; `call` it where there is none, and
+        the first time, when the server may lack it. See `agentgate.stores.Store`.
+        """
+        pool = self._topology.only
+        connection = pool.take() if pool and op.script in pool.known else None
+        if pool is None or connection is None:
+            answer = self.call(op, deadline)
+            if pool:
+                pool.known.add(op.script)
+            return said(answer)
+        dialogue = run_op(pool, op, deadline)
+        try:
+            connection.send(next(dialogue), deadline)
+        except (OSError, StoreUnavailable) as error:
+            connection.discard()
+            raise StoreUnavailable(f"the store was not asked: {error!r}") from error
+        return lambda until: self._converse(pool, lambda _: dialogue, until, connection)
+
     def command(self, request: bytes, deadline: float, key: str = "") -> Any:
         """Send one plain command (see `agentgate.stores._resp.pack`), to look at the server
         itself: of several, the one that has `key`.
@@ -202,8 +228,15 @@ class RedisStore(_Store):
         """Close all idle connections; every later call is refused."""
         self._topology.close()
 
-    def _converse(self, pool: Pool, begin: Callable[[Pool], Dialogue], deadline: float) -> Any:
-        connection: _Connection | None = pool.take()
+    def _converse(
+        self,
+        pool: Pool,
+        begin: Callable[[Pool], Dialogue],
+        deadline: float,
+        begun: _Connection | None = None,
+    ) -> Any:
+        """Carry out a dialogue; `begun`: its first request is sent already, on this one."""
+        connection: _Connection | None = begun or pool.take()
         try:
             if connection is None:
                 if pool.endpoint.service:  # it may be the primary no more
@@ -212,7 +245,7 @@ class RedisStore(_Store):
                 dialogue = greet(pool, begin(pool))
             else:
                 dialogue = begin(pool)
-            answer = connection.converse(dialogue, deadline)
+            answer = connection.converse(dialogue, deadline, is_sent=begun is not None)
         except BaseException as error:
             if connection is not None and isinstance(error, Redirected):
                 pool.give_back(connection)

@@ -535,6 +535,7 @@ class Tool:
             (`remembered`), and for how many seconds.
         referenced: argument names that later calls may name as an origin (their values are kept
             in the call's record).
+        unreferenced: it reads, and no call needs one of its calls, or a value of theirs.
         structures: which arguments are structures, derived from `args`.
         dependencies: what its calls need of earlier calls, by tool; arguments with `any_call`
             aside.
@@ -563,6 +564,7 @@ class Tool:
     referenced: frozenset[str] = frozenset()
     title: str = ""
     remember: Mapping[str, int] = field(default_factory=dict)
+    unreferenced: bool = False
     structures: Structures = field(init=False, compare=False, repr=False)
     dependencies: tuple[Dependency, ...] = field(
         default=(), init=False, compare=False, repr=False
