@@ -3,7 +3,7 @@
 ``python -m tests.attacker PORT LINES FILE HOW`` until its standard input ends; then it says what it was answered, and how often.
 
 How: ``hold`` sends the bytes of the file and then nothing more; ``repeat`` sends them again after each answer; ``anew`` has a
-connection for each.
+connection for each; ``reset`` sends them and resets the connection a moment later.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
+import struct
 import sys
 from collections import Counter
 from contextlib import suppress
@@ -25,6 +27,11 @@ async def _attack(port: int, data: bytes, how: str, said: Counter[str]) -> None:
             try:
                 while True:
                     writer.write(data)
+                    if how == "reset":
+                        await asyncio.sleep(0.05)
+                        line = writer.get_extra_info("socket")
+                        line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                        break
                     head = await reader.readuntil(b"\r\n\r\n")
                     said[head[9:12].decode()] += 1
                     length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)

@@ -20,7 +20,7 @@ from tests.effort import examples
 from tests.served import Process, detail, served
 from tests.served_notes import Notes, Place
 from tests.served_notes import place as place  # noqa: PLC0414 - a fixture
-from tests.test_service_unproven import SLOW, forged, junk
+from tests.test_service_unproven import SLOW, forged, junk, posted
 
 PLACES, LINES = 64, 640  # more than have a place, and than the 256 that are there for whoever says nothing
 CALLS, AT_ONCE = examples(100, 24), 8
@@ -86,15 +86,18 @@ async def calls(place: Place, gate: Process, client: str, *, fresh: bool) -> Cou
         ("a head, and a body that the client waits to send", "hold"),
         ("junk of the client", "anew"),
         ("a forged credential", "repeat"),
+        ("junk of the client", "reset"),
+        ("a body that does not end", "hold"),
         *(pytest.param(*more, marks=MORE) for more in MANY),
     ],
 )
 async def test_a_client_keeps_its_calls(place: Place, gate: Process, tmp_path: Path, what: str, how: str) -> None:
     made = {"junk of the client": junk(gate), "junk of nobody": junk(gate, "nobody"), "a forged credential": forged(place, gate)}
+    made["a body that does not end"] = posted("/oauth2/token", "x" * 200_000)[:100_000]
     client = "job" if what == "a forged credential" else "notes"
     with attacked(gate, tmp_path, {**SLOW, **made}[what], how) as said:
         ends = [await calls(place, gate, client, fresh=fresh) for fresh in (True, False)]
     refused = [(line["client"], line["reasons"]) for line in gate.log() if line.get("status") == 503 and "client" in line]
     assert [each["200"] >= 0.95 * CALLS for each in ends] == [True] * 2, (ends, said, refused)
     assert said["connections"] >= LINES
-    assert how == "hold" or said["400"] + said["401"] > LINES
+    assert how in {"hold", "reset"} or said["400"] + said["401"] > LINES

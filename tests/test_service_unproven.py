@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import selectors
 import signal
@@ -347,10 +348,16 @@ def test_who_hangs_up_before_the_answer_keeps_nobody_waiting(place: Place, gate:
     assert ("condition_began", None) not in events
 
 
-def test_only_so_many_connections_are_accepted_in_one_round(gate: Process) -> None:
-    """The event loop accepts all that wait before it does anything else: two thousand of them would make every call late."""
-    gate.process.send_signal(signal.SIGSTOP)
-    with ExitStack() as lines, selectors.DefaultSelector() as connected_ones:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_more_connections_wait_than_are_accepted_in_one_round(place: Place, tmp_path: Path, workers: int) -> None:
+    """The kernel drops no clients that come together, though the event loop accepts few before it answers somebody else."""
+    settings = {**place.settings, "workers": workers, "audit": str(tmp_path / "audit")}
+    with served(tmp_path, settings) as gate, ExitStack() as lines, selectors.DefaultSelector() as connected_ones:
+        time.sleep(1)  # the supervisor says it twice a second
+        main = gate.process.pid
+        everyone = [main, *map(int, Path(f"/proc/{main}/task/{main}/children").read_text().split())]
+        for pid in everyone:
+            os.kill(pid, signal.SIGSTOP)
         for _ in range(400):
             line = lines.enter_context(socket.socket())
             line.settimeout(0)
@@ -358,8 +365,10 @@ def test_only_so_many_connections_are_accepted_in_one_round(gate: Process) -> No
             connected_ones.register(line, selectors.EVENT_WRITE)
         time.sleep(0.5)
         waiting = len(connected_ones.select(0))
-        gate.process.send_signal(signal.SIGCONT)
-    assert 0 < waiting <= BACKLOG + 1
+        for pid in everyone:
+            os.kill(pid, signal.SIGCONT)
+        healthy(gate)
+    assert waiting == 400 > BACKLOG
 
 
 def test_each_of_several_workers_answers_for_its_health_beside_who_is_slow(place: Place, tmp_path: Path) -> None:

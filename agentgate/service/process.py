@@ -57,10 +57,28 @@ class Workers(Multiprocess):
             if worker.pid is not None and worker.exitcode is None:
                 os.kill(worker.pid, signal.SIGHUP)
 
+    def keep_subprocess_alive(self) -> None:
+        """Each worker that starts makes the queue as short as its rounds."""
+        for shared in self.sockets:
+            shared.listen(WAITING)
+        super().keep_subprocess_alive()
+
     @property
     def failed(self) -> bool:
         """Whether a worker did not open the gate."""
         return any(worker.exitcode == STARTUP_FAILURE for worker in self.processes)
+
+
+class OneProcess(uvicorn.Server):
+    """A service without workers."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; more connections may wait than are accepted in one round."""
+        await super().startup(sockets)
+        for server in self.servers:
+            for shared in server.sockets:
+                with socket.socket(fileno=os.dup(shared.fileno())) as line:
+                    line.listen(WAITING)
 
 
 def end_with_supervisor() -> None:
@@ -122,9 +140,9 @@ END_SECONDS = 10
 ANSWER_SECONDS = 60  # from a whole head until the answer was taken
 # objects: a few requests make the 700 after which Python looks for cycles, and hardly any cycle
 _COLLECTED_AFTER = 20_000
-# connections that wait to be accepted; asyncio accepts as many in one round, and answers nobody
-# meanwhile
-BACKLOG = 128
+# connections that asyncio accepts in one round, and answers nobody meanwhile
+BACKLOG = 2
+WAITING = 4096  # connections that wait to be accepted
 MAX_HEAD = 64 * 1024  # bytes of a request's line and headers
 
 
@@ -355,7 +373,7 @@ def serve(
         )
     if settings.workers > 1:
         return supervise(config)
-    server = uvicorn.Server(config)
+    server = OneProcess(config)
     # uvicorn ends gracefully, then raises the signal again: it was asked, not killed
     for asked in (signal.SIGTERM, signal.SIGINT):
         signal.signal(asked, lambda *_: None)
