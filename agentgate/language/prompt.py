@@ -133,7 +133,7 @@ class Prompt:
         amounts = set(self.amounts)
         mentions = dict(self.mentions)
         words = turn.own
-        whole = list(entities(turn.own, today))
+        whole = list(entities(words, today))
         quoted = [name for name in turn.named if name.whose != "typed"]
         denied = []
         # Text of no type is named by the very same words, so that a text may repeat it.
@@ -248,8 +248,5 @@ class Prompt:
 
     def _meant(self, kind: str, key: Key) -> bool:
         """Whether some sentence that names it is in no doubt."""
-        place = "meant", kind, key
-        if not self.in_doubt and place not in self.memo:
-            places = self.mentions.get((kind, key), ())
-            self.memo[place] = any(not turn.doubted(at) for turn, at in places)
-        return self.in_doubt or bool(self.memo[place])
+        places = self.mentions.get((kind, key), ())
+        return self.in_doubt or any(not turn.doubted(at) for turn, at in places)
