@@ -234,19 +234,18 @@ class Prompt:
             if self.amounts.isdisjoint({(key, ""), (key, currency)}):
                 return None
             meant = self._meant("money", key) or self._meant("number", key)
-            if meant:
-                return str(key)
-            return None
+            return str(key) if meant else None
         for name in _WRITTEN_AS.get(kind, kind).split():
             wanted = normal("number", key) if name == "number" and kind == "id" else key
-            entity = None
-            if wanted is not None:
-                entity = self.named.get(name, {}).get(wanted)
+            entity = self.named.get(name, {}).get(wanted) if wanted is not None else None
             if entity and self._meant(name, entity.key):
                 return entity.words
         return None
 
     def _meant(self, kind: str, key: Key) -> bool:
         """Whether some sentence that names it is in no doubt."""
-        places = self.mentions.get((kind, key), ())
-        return self.in_doubt or any(not turn.doubted(at) for turn, at in places)
+        place = "meant", kind, key
+        if place not in self.memo:
+            places = self.mentions.get((kind, key), ())
+            self.memo[place] = self.in_doubt or any(not turn.doubted(at) for turn, at in places)
+        return bool(self.memo[place])
