@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import resource
 import socket
 import struct
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 
 async def _attack(port: int, data: bytes, how: str, said: Counter[str]) -> None:
     while True:
+        await asyncio.sleep(0)  # also where no connection could be opened
         with suppress(OSError, asyncio.IncompleteReadError):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             said["connections"] += 1
@@ -45,6 +47,8 @@ async def _attack(port: int, data: bytes, how: str, said: Counter[str]) -> None:
 
 
 async def _main(port: int, lines: int, data: bytes, how: str) -> None:
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(files, 4 * lines), most), most))
     said = Counter[str]()
     attacks = [asyncio.ensure_future(_attack(port, data, how, said)) for _ in range(lines)]
     await asyncio.to_thread(sys.stdin.read)
