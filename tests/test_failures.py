@@ -28,7 +28,6 @@ ALLOWED = {
     ("stores/redis.py", "'NOPERM' not in str(error)"): "an error code of the server's protocol",
     ("service/settings.py", 're.search(\'"([^"]+)"\', str(error))'): "pydantic-settings names the variable in its message alone",
     ("service/settings.py", "error.setting.rpartition('.')"): "a setting under the name that the operator gave its block",
-    ("diff/__init__.py", "(f.field + '.').startswith((f'args.{arg}.', 'tool.'))"): "one path of keys below another",
     ("review/report/comparison.py", "f'{finding.field}.'.startswith(f'{key}.')"): "one path of keys below another",
     ("integrations/langchain/arguments.py", "error.field.startswith(field)"): "a path in the arguments, as the canonical form gives it",
     ("review/check/advice.py", "self.field.rpartition('.')"): "the last key of a path",

@@ -110,7 +110,7 @@ SUBJECT = {
     "ClaimRule": "name",
     "Conditions": "hours",
     "Intent": "name objects reader timed",
-    "Tool": "name args facts sequence limits upstream referenced",
+    "Tool": "name args facts sequence limits upstream referenced unreferenced",
     "Rule": "name",
     "Fact": "name",
     "Source": "kind tool field selector",

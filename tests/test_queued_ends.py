@@ -276,9 +276,10 @@ def test_a_reply_is_read_on_the_connection_of_its_request(store: RedisStore) -> 
 
 def test_a_reply_that_is_late_is_nobodys(store: RedisStore, server: Server) -> None:
     read = store.send(_kept("a"), _soon())
-    store.call(_kept("b"), _soon())
     late = store.send(_kept("c"), _soon())
     read(_soon())
+    for name in "bxyz":
+        store.call(_kept(name), _soon())
     server.pause()
     hung = store.send(_kept("d"), _soon())
     late(_soon())  # it was here

@@ -604,7 +604,7 @@ def test_heard_of_no_workflow(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text("id: [")
     done = CliRunner().invoke(app, ["workflow", "heard", str(tmp_path / "w.yaml"), "hi"])
     assert done.exit_code == 1
-    assert "w.yaml:2:1: document: got did not find" in done.stderr
+    assert "w.yaml:2:1: document: got an error (did not find" in done.stderr
 
 
 # --- what an attacker found -----------------------------------------------------------------------------------------------------
