@@ -16,8 +16,9 @@ from agentgate import Agent, AsyncGate, Deny, Gate, Reason, User
 from agentgate.audit import read_records
 from agentgate.errors import StoreUnavailable
 from agentgate.gate.settings import MOST
-from agentgate.redemption.outcome import MOST_QUEUED
+from agentgate.redemption.outcome import MOST_QUEUED, record_outcome
 from agentgate.redemption.verifier import AsyncRedeemedCall, RedeemedCall
+from agentgate.shell.step import Receive, Send
 from agentgate.stores import ops
 from agentgate.stores.redis import RedisStore
 from agentgate.values.canonical import parse
@@ -250,6 +251,22 @@ def test_an_awaited_gate_waits_for_the_reply(tmp_path: Path, settings: dict[str,
 
     asyncio.run(calls())
     assert told(tmp_path) == [None, None]
+
+
+def test_two_ends_of_one_run_that_meet_are_both_read(gate: Gate) -> None:
+    run = run_of(gate)
+    look(run, "a")
+    first, second = (run.perform("orders.status", ORDER, tool_call_id=call) for call in "bc")
+    steps = record_outcome(first._done, None)
+    sent = next(steps)
+    while not isinstance(sent, Send):
+        sent = steps.send(gate._store.call(sent.op, _soon()))
+    with second:  # of another thread, meanwhile
+        pass
+    read = steps.send(gate._store.send(sent.op, _soon()))
+    assert isinstance(read, Receive), "nobody else would read it"
+    read.op.parse(read.read(_soon()))
+    assert list(gate._core.queue) == [run.id]
 
 
 # the store
