@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import structlog
@@ -254,16 +254,16 @@ def test_an_awaited_gate_waits_for_the_reply(tmp_path: Path, settings: dict[str,
 
 
 def test_two_ends_of_one_run_that_meet_are_both_read(gate: Gate) -> None:
-    run = run_of(gate)
+    run, store = run_of(gate), cast("Any", gate._store)
     look(run, "a")
     first, second = (run.perform("orders.status", ORDER, tool_call_id=call) for call in "bc")
     steps = record_outcome(first._done, None)
-    sent = next(steps)
+    sent: Any = next(steps)
     while not isinstance(sent, Send):
-        sent = steps.send(gate._store.call(sent.op, _soon()))
+        sent = steps.send(store.call(sent.op, _soon()))
     with second:  # of another thread, meanwhile
         pass
-    read = steps.send(gate._store.send(sent.op, _soon()))
+    read: Any = steps.send(store.send(sent.op, _soon()))
     assert isinstance(read, Receive), "nobody else would read it"
     read.op.parse(read.read(_soon()))
     assert list(gate._core.queue) == [run.id]
