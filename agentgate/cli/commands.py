@@ -7,7 +7,6 @@ command is imported when it is called.
 from __future__ import annotations
 
 import inspect
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +20,6 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 from typer.main import get_command
 
-from agentgate.errors import AgentGateError
 from agentgate.values.visible import visible
 
 ERROR = 1
@@ -99,6 +97,8 @@ class LazyCommands(TyperGroup):
 
     def invoke(self, *args: Any, **more: Any) -> Any:
         """See typer; a named error of a command is its message, and exit code 1."""
+        from agentgate.errors import AgentGateError  # noqa: PLC0415 - help needs none
+
         with _usage():
             try:
                 return super().invoke(*args, **more)
@@ -151,6 +151,10 @@ def _loaded(name: str, help_: Help) -> Any:
     return command
 
 
+def _number(text: str) -> float:
+    return int(text) if text.isdigit() else float(text)
+
+
 def _declare(function: Any, help_: Help) -> None:
     """Give a function's parameters what the file declares of them, once. What
     must be given by position is an argument, anything else an option.
@@ -167,9 +171,7 @@ def _declare(function: Any, help_: Help) -> None:
                 "file_okay": "folder" not in words,
                 "dir_okay": "file" not in words,
                 "envvar": next((word[1:] for word in words if word[0] == "$"), None),
-                "min": next(
-                    (json.loads(word[4:]) for word in words if word[:4] == "min="), None
-                ),
+                "min": next((_number(word[4:]) for word in words if word[:4] == "min="), None),
             }
             names = [word for word in words if word[0] == "-"]
             info = Option(*names, **how) if option else Argument(**how)
