@@ -34,7 +34,7 @@ live in the run only, so a stored question has none: they are put in when it is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Literal, get_args
 
@@ -43,7 +43,7 @@ from agentgate.values.canonical import canonical
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Agent, Identity, User, person
 from agentgate.values.times import duration
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import as_dict, value_class
 from agentgate.values.visible import visible
 from agentgate.workflow.model import StepUpRule
 
@@ -246,15 +246,16 @@ def text_lines(question: Question, zone: tzinfo | None = UTC) -> list[str]:
 
 def as_json(question: Question) -> dict[str, Any]:
     """The question as JSON values."""
-    plain = asdict(question)
+    plain = as_dict(question)
     for name in ("words", "via", "limits", "act", "endorses"):
         plain[name] = list(plain[name])
+    plain["remembers"] = dict(question.remembers)
     # as an earlier version wrote it, where there is none
     for name in ("agent_said", "act", "endorses", "attempted", "remembers"):
         if not plain[name]:
             del plain[name]
-    plain["arguments"] = list(plain["arguments"])
-    plain["rules"] = [{**rule, "why": list(rule["why"])} for rule in plain["rules"]]
+    plain["arguments"] = [as_dict(each) for each in question.arguments]
+    plain["rules"] = [{**as_dict(rule), "why": list(rule.why)} for rule in question.rules]
     return plain
 
 

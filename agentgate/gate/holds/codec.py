@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from agentgate.decision.hold import Approver, Hold, as_json, from_json
 from agentgate.errors import StoreUnavailable
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical, parse
-from agentgate.values.value_class import Json
+from agentgate.values.value_class import Json, as_dict
 
 # fields of a hold that are stored as they are
 _PLAIN = ("id", "tenant", "run", "tool", "tool_call_id")
@@ -38,7 +36,7 @@ def _named(hold: Hold) -> Json:
 
 
 def _kept(approver: Approver) -> Json:
-    return {**asdict(approver), "groups": list(approver.groups), "proof": dict(approver.proof)}
+    return {**as_dict(approver), "groups": list(approver.groups), "proof": dict(approver.proof)}
 
 
 def hold_of(record: ops.HoldRecord) -> Hold:
