@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,15 @@ def warnings(*changes: tuple[str, str]):
     found = advise(load_text(text, "w.yaml", ROLES, derive), read_yaml(text, "w.yaml"))
     lines = text.splitlines()
     return [(a.field, a.text, lines[a.line - 1][a.column - 1 :]) for a in found]
+
+
+def test_a_workflow_whose_last_day_is_over_is_named():
+    today = datetime.now(UTC).date()
+    (expires,) = re.findall(r"^expires: .*", PAYMENT, re.MULTILINE)
+    assert warnings((expires, f"expires: {today}")) == []
+    (found,) = warnings((expires, f"expires: {today - timedelta(days=1)}"))
+    assert (found[0], found[1]) == ("expires", "over: every call is refused; expected a day to come")
+    assert found[2].startswith("expires: ")
 
 
 def test_a_limit_that_ends_a_conversation_for_good_is_named_where_the_workflow_is_for_conversations():

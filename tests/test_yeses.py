@@ -12,10 +12,10 @@ from agentgate.cli.main import app
 from tests.benchmarks.confirming import confirming
 from tests.benchmarks.yeses import HERE, SETS, measure
 
-DOJO = [name for name in SETS["shown"] if "dojo" in name]
+DOJO = [name for name in SETS["unseen"] if "dojo" in name]
 
 
-@pytest.mark.parametrize("files", [DOJO, pytest.param(SETS["shown"], marks=pytest.mark.thorough("the same, of six times the episodes"))])
+@pytest.mark.parametrize("files", [DOJO, pytest.param(SETS["unseen"], marks=pytest.mark.thorough("the same, of six times the episodes"))])
 def test_what_a_yes_names_lets_no_more_pass_for_a_careful_user(files: list[str]) -> None:
     before, after = (measure(files, variant, ("careful", "slips once")) for variant in ("before", "reads"))
     assert after["attacker writes"] == before["attacker writes"] > 0

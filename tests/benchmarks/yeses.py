@@ -46,8 +46,8 @@ HERE = Path(__file__).parent
 SETS = {
     "AgentDojo": ["agentdojo/episodes"],
     "real models": ["agentdojo/real"],
-    "shown": [f"unseen/{name}{kind}" for name in ("", "dojo-", "sales-") for kind in ("clean", "attacks")],
-    "sealed": [f"unseen/sealed-{name}{kind}" for name in ("", "dojo-") for kind in ("clean", "attacks")],
+    "unseen": [f"unseen/{name}{kind}" for name in ("", "dojo-", "sales-") for kind in ("clean", "attacks")],
+    "unseen, sealed": [f"unseen/sealed-{name}{kind}" for name in ("", "dojo-") for kind in ("clean", "attacks")],
 }
 VARIANTS = {"before": {}, "endorsed": {"named": True}, "reads": {"named": True, "reads": True}}
 USERS = ("careful", "slips once", "yes to all")

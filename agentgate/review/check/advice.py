@@ -1,8 +1,8 @@
 """Advice on workflows that load: what they permit that their author may not have noticed.
 
 Rules: it never changes what loads. There is one function for each kind of thing that can be
-advised on: an agent's claims, an intent, a tool, a fact, an argument, and an argument of a tool
-that acts; each lists its rules with the text they give. Where a workload acts for nobody and no
+advised on: the day of its end, an agent's claims, an intent, a tool, a fact, an argument, and an
+argument of a tool that acts; each lists its rules with the text they give. Where a workload acts for nobody and no
 prompt decides (`intents: {none: ...}`, no `for_user`), the author has declared that the calling
 job takes the model's place, so the last of these does not apply.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from agentgate.decision.origins.earlier_calls import stands_for_words
 from agentgate.decision.origins.kinds import kind_of, of_call
@@ -77,6 +78,7 @@ def advise(workflow: Workflow, document: Document) -> tuple[Advice, ...]:
 
 def _blocks(workflow: Workflow) -> Blocks:
     """Every block of the file with what is to be said of it."""
+    yield (), _term(workflow)
     yield ("who", "agent", "oidc", "claims"), _claims(workflow.agent)
     for intent in workflow.intents.values():
         yield ("intents", intent.name), _intent(workflow, intent)
@@ -119,6 +121,11 @@ def _and(names: Iterable[object]) -> str:
     """Each once, as a sentence lists them."""
     *most, last = dict.fromkeys(map(str, names))
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def _term(workflow: Workflow) -> Remarks:
+    if workflow.expires < datetime.now(UTC).date():
+        yield "expires", "over: every call is refused; expected a day to come"
 
 
 def _claims(agent: AgentRule) -> Remarks:
