@@ -1,10 +1,10 @@
 """Advice on workflows that load: what they permit that their author may not have noticed.
 
 Rules: it never changes what loads. There is one function for each kind of thing that can be
-advised on: the day of its end, an agent's claims, an intent, a tool, a fact, an argument, and an
-argument of a tool that acts; each lists its rules with the text they give. Where a workload acts for nobody and no
-prompt decides (`intents: {none: ...}`, no `for_user`), the author has declared that the calling
-job takes the model's place, so the last of these does not apply.
+advised on: the day of its end, an agent's claims, an intent, a tool, a fact, an argument, and
+an argument of a tool that acts; each lists its rules with the text they give. Where a workload
+acts for nobody and no prompt decides (`intents: {none: ...}`, no `for_user`), the author has
+declared that the calling job takes the model's place, so the last of these does not apply.
 """
 
 from __future__ import annotations
