@@ -49,8 +49,8 @@ def warnings(*changes: tuple[str, str]):
 def test_a_workflow_whose_last_day_is_over_is_named():
     today = datetime.now(UTC).date()
     (expires,) = re.findall(r"^expires: .*", PAYMENT, re.MULTILINE)
-    assert warnings((expires, f"expires: {today}")) == []
-    (found,) = warnings((expires, f"expires: {today - timedelta(days=1)}"))
+    assert warnings((expires, f'expires: "{today}"')) == []
+    (found,) = warnings((expires, f'expires: "{today - timedelta(days=1)}"'))
     assert (found[0], found[1]) == ("expires", "over: every call is refused; expected a day to come")
     assert found[2].startswith("expires: ")
 
