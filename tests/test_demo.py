@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]  # it has no types
 import pytest
 import time_machine
 from typer.main import get_command
@@ -45,6 +47,21 @@ def run(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code, "demo", *args], check=False, capture_output=True, text=True, timeout=60, env=env
     )
+
+
+def test_who_ends_it_ends_its_servers() -> None:
+    env = {**os.environ, "PYTHONPATH": python_path(str(ROOT))}
+    command = [sys.executable, "-m", "agentgate", "demo", "payments"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env) as demo:
+        deadline, started = time.monotonic() + 30, list[psutil.Process]()
+        while not any("valkey" in each.name() for each in started):
+            assert demo.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+            started = psutil.Process(demo.pid).children(recursive=True)
+        demo.terminate()
+        assert demo.wait(30) == 128 + signal.SIGTERM
+        assert psutil.wait_procs(started, 5)[1] == []
 
 
 def first_look() -> Any:

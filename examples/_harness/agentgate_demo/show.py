@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from agentgate.cli.output import note, quiet, refusing, say_json, styled
@@ -22,9 +25,22 @@ def perform(case: DemoCase, *, as_json: bool = False) -> int:
     quiet()  # the rows show what an operator's log would say
     if isinstance(case, FoundingCase) and sys.stderr.isatty():
         note("A gate and its servers are starting; all of it takes ten to thirty seconds.")
-    with refusing():
+    with refusing(), _ending_on_sigterm():
         played = case.play()
     return show(played, as_json=as_json)
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """Servers that a case started end with it, also where somebody ends the demo."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may say what a signal does
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def show(played: Played, *, as_json: bool) -> int:
