@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import structlog
-
 from agentgate.audit.tree import (
     Checkpoint,
     NoteVerifier,
@@ -35,7 +33,6 @@ from agentgate.values.urls import is_secure
 
 _SECONDS = 5.0
 _AGAIN = 5.0
-_log = structlog.get_logger("agentgate.audit.copies")
 
 
 class CopyPlace(NamedTuple):
@@ -250,7 +247,10 @@ class Copies:
             place.send(note, self._directory)
         except (OSError, ValueError, AgentGateError) as error:
             if place.name not in self.problems:
-                _log.warning("checkpoint_not_kept", place=place.name, problem=str(error)[:300])
+                import structlog  # noqa: PLC0415 - who only reads a log starts without it
+
+                log = structlog.get_logger("agentgate.audit.copies")
+                log.warning("checkpoint_not_kept", place=place.name, problem=str(error)[:300])
             self.problems[place.name] = str(error)[:300]
         else:
             self._sent[place.name] = note

@@ -30,8 +30,6 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
-import structlog
-
 from agentgate.audit.copies import Copies, CopyPlace
 from agentgate.audit.entry import LogEntry, record_bytes, wake_entries
 from agentgate.audit.sealer import SEAL_RECORDS, SEAL_SECONDS, LogLost, Sealer, keys_of
@@ -40,7 +38,6 @@ from agentgate.audit.tree import Head
 from agentgate.audit.writing import sync_directory
 from agentgate.errors import AuditUnavailable, ConfigError
 
-_log = structlog.get_logger("agentgate.audit.file")
 MAX_GROUP = 512
 MAX_WAITING = 4096  # entries; while a sync hangs, more are refused at once
 _CLOSE_WAIT = 5.0
@@ -361,7 +358,10 @@ class FileAudit:
 
         def tell() -> None:
             if entry.state == "failed":
-                _log.error(
+                import structlog  # noqa: PLC0415 - who only reads a log starts without it
+
+                log = structlog.get_logger("agentgate.audit.file")
+                log.error(
                     "not_recorded",
                     what="audit record",
                     txn=record.get("txn"),

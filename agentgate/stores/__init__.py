@@ -16,8 +16,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-import structlog
-
 from agentgate.errors import AgentGateError, ConfigError
 from agentgate.stores import ops
 from agentgate.stores._health import CHECK_SECONDS, OWN_GATE, Keeps, Weakness, Where
@@ -43,7 +41,6 @@ __all__ = [
     "wrong_patterns",
 ]
 
-_log = structlog.get_logger("agentgate.stores")
 _of_servers = re.compile(r"(?:(?:redis|valkey)s?(?:\+sentinel|\+cluster)?|unix)://").match
 
 
@@ -148,7 +145,10 @@ def _tell(weaknesses: Iterable[Weakness], serving: Serving | None) -> None:
         if serving is None or not weakness.of_gates:
             told = weakness._asdict()
             del told["of_gates"]
-            _log.warning("store_weakness", **told)
+            import structlog  # noqa: PLC0415 - who only reads an audit log starts without it
+
+            log = structlog.get_logger("agentgate.stores")
+            log.warning("store_weakness", **told)
 
 
 def _probes(url: str, serving: Serving | None) -> Iterator[Op[frozenset[Weakness]]]:
