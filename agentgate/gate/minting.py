@@ -327,9 +327,13 @@ class Minting(NamedTuple):
         account = name_of(header.agent.id, header.agent.issuer)
         sent = core.history.seen(header.tenant)
         counted = core.history.seen(name)
-        likely = ops.MintReply(
-            "ok", self.revision.rpartition(".")[2], history=sent, redemptions=counted
-        )
+
+        def draft_likely() -> None:
+            likely = ops.MintReply(
+                "ok", self.revision.rpartition(".")[2], history=sent, redemptions=counted
+            )
+            self.drafts.append(self.draft(release, likely, head))
+
         settled: ops.MintReply = yield ops.mint(
             ops.MintRequest(
                 tenant=header.tenant,
@@ -362,7 +366,7 @@ class Minting(NamedTuple):
                 if release.remembers or self.case.run.remembered
                 else None,
             ),
-            None if redeems else lambda: self.drafts.append(self.draft(release, likely, head)),
+            None if redeems else draft_likely,
         )
         if settled.detail == "lost":
             core.issued.tell(header.id, self.digest, settled.history)
@@ -433,6 +437,7 @@ class Minting(NamedTuple):
 
     def claims(self, release: Release, lineage: str, head: bytes) -> MintClaims:
         """What is said of the call where it is redeemed."""
+        sender = self.sender
         return self.template.claims(
             self.case.call,
             iat=self.iat,
@@ -441,8 +446,8 @@ class Minting(NamedTuple):
             gen=lineage,
             intent=self.answer.intent,
             made=self.digest,
-            cnf_jkt=self.sender.jkt,
-            cnf_x5t=self.sender.x5t,
+            cnf_jkt=sender.jkt,
+            cnf_x5t=sender.x5t,
             releases=release.holds,
             approver=release.approver,
             head_digest=digest(head) if self.audience else "",

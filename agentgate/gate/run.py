@@ -81,7 +81,7 @@ class _RunBase:
         """Whose run it is: tenant, user, agent and workflow version, as frozen when it was
         opened.
         """
-        return self.state.header
+        return self._view.header
 
     @property
     def state(self) -> RunState:
@@ -124,7 +124,6 @@ class _RunBase:
         So is a read that a person may be asked about, or its hold would never be found again;
         any other read is always a new one.
         """
-        state = self.state
         known = self._view.tool(tool)
         if known is None or (known.effect == "read" and not known.step_ups):
             return "call_" + secrets.token_urlsafe(12)
@@ -134,12 +133,8 @@ class _RunBase:
             )
         except (CanonicalError, TypeError, ValueError):
             return "call_unreadable"  # it is refused
-        return (
-            "call_"
-            + digest(canonical([tool, digest(data), state.header.name_turn(len(state.turns))]))[
-                :32
-            ]
-        )
+        turn = self.header.name_turn(len(self.state.turns))
+        return "call_" + digest(canonical([tool, digest(data), turn]))[:32]
 
     def _run_by(
         self, done: Settled, call: Callable[[Redemption, Any, AuditLog, Bound], Any]

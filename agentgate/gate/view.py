@@ -269,12 +269,8 @@ class View:
         """What the run's calls are minted by; where nothing is known of that, the workflow in
         force under its id.
         """
-        versions = self.core.in_force.known(self.state.header)
-        return (
-            self.core.workflow(self.state.header.workflow)
-            if versions is None
-            else versions.minted
-        )
+        versions = self.core.in_force.known(self.header)
+        return self.core.workflow(self.header.workflow) if versions is None else versions.minted
 
     def tool(self, name: str) -> Tool | None:
         """One of that workflow's tools; None: it has none of this name, or nothing is in

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import structlog
@@ -56,7 +57,9 @@ class Bound:
         self._lock = threading.Lock()
         self._under_way = self._refused = 0
         self._since = self._told = 0.0
-        self._turns = threading.BoundedSemaphore(at_once)
+        self._turns = SimpleQueue[None]()
+        for _ in range(at_once):
+            self._turns.put(None)
         self._loop_turns: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
 
     def place(self, *, new: bool) -> _Place:
@@ -106,17 +109,11 @@ class Bound:
         finally:
             self._come(new=False)
 
-    @contextmanager
-    def turn(self, deadline: float) -> Iterator[None]:
-        """A turn to record what happened. Who has none at the deadline (`time.monotonic`) goes
-        on, and is late with everything.
+    def turn(self, deadline: float) -> _Turn:
+        """A turn to record what happened, as a context. Who has none at the deadline
+        (`time.monotonic`) goes on, and is late with everything.
         """
-        mine = self._turns.acquire(timeout=max(0.0, deadline - time.monotonic()))
-        try:
-            yield
-        finally:
-            if mine:
-                self._turns.release()
+        return _Turn(self._turns, deadline)
 
     @asynccontextmanager
     async def aturn(self, deadline: float) -> AsyncIterator[None]:
@@ -198,6 +195,27 @@ class _Place:
 
     def __exit__(self, *_: object) -> None:
         self._bound._go()  # noqa: SLF001 - of this module
+
+
+class _Turn:
+    """What `Bound.turn` returns."""
+
+    __slots__ = ("_deadline", "_mine", "_turns")
+
+    def __init__(self, turns: SimpleQueue[None], deadline: float) -> None:
+        self._turns = turns
+        self._deadline = deadline
+        self._mine = True
+
+    def __enter__(self) -> None:
+        try:
+            self._turns.get(timeout=max(0.0, self._deadline - time.monotonic()))
+        except Empty:
+            self._mine = False
+
+    def __exit__(self, *_: object) -> None:
+        if self._mine:
+            self._turns.put(None)
 
 
 # what nobody proved: seconds from the first refusal of a summary to the summary

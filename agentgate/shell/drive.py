@@ -36,7 +36,6 @@ from agentgate.errors import AgentGateError, Overloaded, StoreUnavailable
 from agentgate.shell import log
 from agentgate.shell.bound import Bound
 from agentgate.shell.step import (
-    Afterwards,
     Apart,
     Flow,
     Outside,
@@ -133,30 +132,18 @@ RECORD_SECONDS = 2.0
 _FOR_THE_RECORD = 0.05
 
 
-class _Ask(NamedTuple):
-    """A store operation, when to stop waiting for its reply, and when a reply that came is too
-    late.
-    """
-
-    op: Op[Any]
-    until: float
-    end: float
-
-    def answer(self, reply: Any) -> Any:
-        """What the reply says; StoreUnavailable: it is late, or not the operation's."""
-        if time.monotonic() > self.end:
-            raise StoreUnavailable(
-                "the step ended after the call's deadline; its reply is discarded"
-            )
-        return self.op.parse(reply)
+def _time_after(end: float) -> float:
+    """When to stop waiting for what tells of a refusal; a record of it may follow."""
+    return max(end, time.monotonic() + _FOR_THE_RECORD) - _FOR_THE_RECORD / 2
 
 
-def _ask(step: Op[Any] | Afterwards, end: float) -> _Ask:
-    if isinstance(step, Op):
-        return _Ask(step, end - _FOR_THE_RECORD, end)
-    # and then a record of it, perhaps
-    late = max(end, time.monotonic() + _FOR_THE_RECORD) - _FOR_THE_RECORD / 2
-    return _Ask(step.op, late, late)
+def _answer(op: Op[Any], reply: Any, end: float) -> Any:
+    """What a reply says; StoreUnavailable: it came after `end`, or is not the operation's."""
+    if time.monotonic() > end:
+        raise StoreUnavailable(
+            "the step ended after the call's deadline; its reply is discarded"
+        )
+    return op.parse(reply)
 
 
 def _time_for(record: Record, deadline: float) -> float:
@@ -184,7 +171,10 @@ def drive(flow: Flow, store: Store, audit: AuditLog, end: float | None = None) -
         while True:
             answer: Any = None
             try:
-                if isinstance(step, Record):
+                if isinstance(step, Op):
+                    reply = store.call(step, end - _FOR_THE_RECORD)
+                    answer = _answer(step, reply, end)
+                elif isinstance(step, Record):
                     if step.waits:
                         audit.append(step.body, _time_for(step, end), promised=step.promised)
                     else:
@@ -205,11 +195,10 @@ def drive(flow: Flow, store: Store, audit: AuditLog, end: float | None = None) -
                     until = end - _FOR_THE_RECORD
                     answer = send(step.op, until) if send else said(store.call(step.op, until))
                 elif isinstance(step, Receive):
-                    ask = _ask(step.op, end)
-                    answer = ask.answer(step.read(ask.until))
+                    answer = _answer(step.op, step.read(end - _FOR_THE_RECORD), end)
                 else:
-                    ask = _ask(step, end)
-                    answer = ask.answer(store.call(ask.op, ask.until))
+                    late = _time_after(end)
+                    answer = _answer(step.op, store.call(step.op, late), late)
             except AgentGateError as error:
                 step = flow.throw(error)
             else:
@@ -252,7 +241,10 @@ async def adrive(
         while True:
             answer: Any = None
             try:
-                if isinstance(step, Record):
+                if isinstance(step, Op):
+                    reply = await store.call(step, end - _FOR_THE_RECORD)
+                    answer = _answer(step, reply, end)
+                elif isinstance(step, Record):
                     if step.waits:
                         await audit.aappend(
                             step.body, _time_for(step, end), promised=step.promised
@@ -277,9 +269,9 @@ async def adrive(
                     end += step.seconds
                 elif isinstance(step, Apart):
                     answer = await adrive(step.flow, store, audit, aside=aside)
-                else:
-                    ask = _ask(step, end)  # type: ignore[arg-type]  # no awaited flow only sends
-                    answer = ask.answer(await store.call(ask.op, ask.until))
+                else:  # no awaited flow only sends
+                    late = _time_after(end)
+                    answer = _answer(step.op, await store.call(step.op, late), late)
             except AgentGateError as error:
                 step = flow.throw(error)
             else:
