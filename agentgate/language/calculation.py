@@ -272,7 +272,8 @@ def calculation(
 
 
 def _steps(said: Spoken, number: Number) -> Iterator[_Step]:
-    x, (shares, multiples, percentages) = number.value, _factors(said)
+    x = number.value
+    shares, multiples, percentages = _factors(said)
     yield _Step(x, number, f"{x:f}", "")
     yield from (_Step(x / n, number, f"{x:f} / {n}", "a share") for n in shares)
     yield from (_Step(x * n, number, f"{x:f} * {n}", "a multiple") for n in multiples)

@@ -34,7 +34,11 @@ _ALONE = listed("complete denials")
 
 def without_idioms(low: str) -> str:
     """A text in lower case without what only looks like a denial, of the same length."""
-    return _FORMS.idiom.sub(lambda idiom: "_" * len(idiom[0]), low)
+    text = _FORMS.idiom.sub(
+        lambda idiom: idiom[0][0].ljust(len(idiom[0]), "_"),
+        "\n" + low,
+    )
+    return text[1:]
 
 
 def clauses(

@@ -100,7 +100,9 @@ def _turns(
     """Whether a piece makes the request that it begins, or that stands before or behind it, one
     that may not be meant now.
     """
-    start, own, stop = piece.start, piece.begins, piece.end
+    start = piece.start
+    own = piece.begins
+    stop = piece.end
     if piece.kind == "question" and asked < end and low.startswith(",", stop):
         inverted = _FORMS.inverted.match(low, own, stop)
         return inverted is not None and not _looked_up(low[inverted.end() - 1 : stop], "")

@@ -66,9 +66,11 @@ def marks_an_item(
     its neighbour in "1. Pay it. 2. Tell Ann".
     """
     item = _FORMS.item.match(text, start, end + 3)
+    if not item:
+        return False
     before = text[max(0, start - 40) : start].rstrip(" \t(*-")
-    if not item or not before or before[-1] == "\n":
-        return bool(item)
+    if not before or before[-1] == "\n":
+        return True
     number = int(item[1])
     sign = item[2]
     if before[-1] not in ".:;!?," or not item[3].istitle() or number == 0:

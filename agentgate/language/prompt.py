@@ -52,22 +52,18 @@ def _named(
     for word in _FORMS.capital.finditer(words):
         yield Entity("name", word[0], word[0], word.start())
     for word in _FORMS.channel.finditer(words):
-        start = max(0, word.start() - _NEAR)
-        near = words[start : word.start()]
-        listed = _FORMS.before.search(near)
-        channels = _channels(listed, start) if listed else []
-        if not channels and (after := _FORMS.after.match(words, word.end())):
-            channels = _channels(after, 0)
-        yield from channels
+        at = word.start()
+        listed = _FORMS.before.search(words, max(0, at - _NEAR), at)
+        yield from _channels(listed) or _channels(_FORMS.after.match(words, word.end()))
 
 
-def _channels(
-    names: re.Match[str],
-    start: int,
-) -> list[Entity]:
+def _channels(names: re.Match[str] | None) -> list[Entity]:
+    if not names:
+        return []
+    handles = _FORMS.handle.finditer(names.string, *names.span(1))
     return [
-        Entity("channel", word[0], word[0], start + names.start(1) + word.start())
-        for word in _FORMS.handle.finditer(names[1])
+        Entity("channel", word[0], word[0], word.start())
+        for word in handles
         if word[0].lower() not in _NO_CHANNEL
     ]
 

@@ -58,8 +58,8 @@ _PART_OF_GROUPS = rf"(?=[0-9]{{3}}(?![0-9]))(?:{_GROUP_BEFORE})"  # the 200 of "
 # Shortcuts: words of which none is an entity or begins one, and a number with nothing behind
 # that could belong to it.
 _PLAIN = (
-    rf"(?:(?!{BEGINS}|(?:[A-Z]{{3}}|{COMMON_CODES})\s[0-9])[A-Za-z]++(?:[ "
-    r",;!?)]++|(?=[.:]?(?:[^\w.:#/@+%$-]|$))))+"
+    rf"(?:(?!{BEGINS})[A-Za-z]++(?!\s[0-9](?<=(?<![A-Za-z])(?:[A-Z]{{3}}|{COMMON_CODES})..))"
+    r"(?:[ ,;!?)]++|(?=[.:]?(?:[^\w.:#/@+%$-]|$))))+"
     r"|[A-Za-z]*+[^\W\d_A-Za-z\u0130\u0131\u017f\u212a][^\W\d_]*(?=[.,;!?)]*(?:\s|$))"
 )
 _NUMBER_ALONE = rf"(?<![0-9],)(?!{_PART_OF_GROUPS})(?P<alone>{_AMOUNT})(?=[.,;!?)](?:\s|$)|\s(?!\s|[^\W\d_]|[%{_SIGNS}]|[0-9]{{3}}(?![0-9]))|$)"

@@ -100,12 +100,11 @@ class Turn:
         self.low = small(self.bare)
         self._plain = without_idioms(self.low)
         certain = _without(self.text, found, {"forwarded", "pasted", "quoted"})
-        unsure = [
+        self.unsure = tuple(
             small(certain[start:end])
             for start, end, whose in found
             if whose in {"doubtful", "unsure"} and _FORMS.letter.search(certain, start, end)
-        ]
-        self.unsure = tuple(unsure)
+        )
         self.declared = text.startswith((OWN, PASTED))
         texts = [self.text[start:end] for start, end, _ in found]
         self._hidden = "" if self.declared else small("\n".join(texts))
@@ -233,15 +232,12 @@ class Turn:
         """Where the turn's last words begin, if they are thanks or regards and a name."""
         own = self.own.rstrip()
         signed = _FORMS.signed.search(own, max(0, len(own) - _NEAR))
-        if signed:
-            return signed.start()
-        return len(own)
+        return signed.start() if signed else len(own)
 
     def _only_back(self, start: int, end: int) -> bool:
-        text = ""
-        if end - start <= _SHORT:
-            text = self.low[start:end]
-        return bool(_FORMS.only_back.match(text) and _FORMS.back.search(text))
+        place = self.low, start, end
+        back = end - start <= _SHORT and _FORMS.only_back.match(*place)
+        return bool(back and _FORMS.back.search(*place))
 
     def _taken(self, start: int, end: int) -> Taken:
         text = self.low[start:end]
@@ -251,14 +247,14 @@ class Turn:
         brief = len(text) <= _SHORT and (
             len(text.split()) <= _FEW or text.rstrip(" .!)").endswith("?")
         )
-        here = list[Piece]()
-        if brief or not _HOLDS.isdisjoint(words):
-            here += self._pieces_in(start, end)
-        for piece in here:
-            if piece.kind in {"statement", "question"}:
-                continue
-            if _FORMS.holding.match(self.low, piece.begins):
-                return "unread"
+        read = brief or not _HOLDS.isdisjoint(words)
+        here = [*self._pieces_in(start, end)] if read else []
+        if any(
+            _FORMS.holding.match(self.low, piece.begins)
+            for piece in here
+            if piece.kind not in {"statement", "question"}
+        ):
+            return "unread"
         doubted = is_conditional(text) and self.doubted(end - len(text.lstrip()))
         if doubted and not self._requests(start, end):
             return "doubt"
@@ -435,33 +431,39 @@ def _reported(
     """The clauses, each cut where somebody else's words begin, up to the end of its
     sentence.
     """
+    text = "\n" + low.rstrip()
+    verbs = [(verb.start(), verb.end() - 1) for verb in _FORMS.reporting.finditer(text)]
     until = 0
     for voice, start, end in spans:
         at = max(start, min(until, end))
         if start < at:
             yield Clause("reported", start, at)
-        while at < end:
-            to, until = _report(low, at, end) if voice == "said" else (end, 0)
+        first = bisect_left(verbs, (at,))
+        last = bisect_left(verbs, (end,))
+        for begins, to in verbs[first:last] if voice == "said" else ():
+            if begins < at or to > end or not _reports(low, at, begins, to):
+                continue
             yield Clause(voice, at, to)
-            at = max(to, min(until, end))
+            stop = _FORMS.sentence.search(low, to)
+            until = stop.end() if stop else len(low)
+            at = min(until, end)
             if to < at:
                 yield Clause("reported", to, at)
+        if at < end:
+            yield Clause(voice, at, end)
 
 
-def _report(
+def _reports(
     low: str,
     start: int,
+    at: int,
     end: int,
-) -> tuple[int, int]:
-    """Where the user's own words end in a clause, and up to where somebody else's follow."""
-    for verb in _FORMS.reporting.finditer(low, start, end):
-        near = low[max(start, verb.start() - _NEAR) : verb.start()]
-        subject = _FORMS.bound.split(near)[-1].lstrip()
-        if (
-            _FORMS.obliged.match(verb[0])
-            or _FORMS.subject.match(subject)
-            or (not subject and _FORMS.apart.search(near))
-        ):
-            stop = _FORMS.sentence.search(low, verb.end())
-            return verb.end(), stop.end() if stop else len(low)
-    return end, 0
+) -> bool:
+    """Whether the user's own words, which start in front of it, end behind a verb."""
+    near = low[max(start, at - _NEAR) : at]
+    subject = _FORMS.bound.split(near)[-1].lstrip()
+    return bool(
+        _FORMS.obliged.match(low, at, end)
+        or _FORMS.subject.match(subject)
+        or (not subject and _FORMS.apart.search(near))
+    )

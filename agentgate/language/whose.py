@@ -228,7 +228,7 @@ def _shows(low: str) -> re.Match[str] | None:
     """The first question about a text: what `_FORMS.shows.search` finds, without a try at every
     character.
     """
-    see = _FORMS.see.search(low)
+    see = _FORMS.see.search("\n" + low)
     if not see:
         return None
     begins = [low.rfind(sign, 0, see.start()) + 1 for sign in ".!?\n:"]

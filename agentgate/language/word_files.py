@@ -88,37 +88,25 @@ def needed(*names: str) -> frozenset[str]:
 
 
 @cache
-def either(*names: str, begins: bool = False) -> str:
+def either(*names: str) -> str:
     """A pattern, for lower case, of the entries of these lists; the longest that matches
     counts, and a space is any white space.
-
-    `begins`: only where a word begins; with the letter before that condition, a search fails
-    fast at most places.
     """
-    return branched(
-        listed(*names),
-        lambda letter: _LETTERS.get(letter, re.escape(letter)),
-        r"(?<!\w{})" if begins else "",
-    )
+    return branched(listed(*names), lambda letter: _LETTERS.get(letter, re.escape(letter)))
 
 
 def branched(
     entries: Collection[str],
     pattern_of: Callable[[str], str],
-    behind_first: str = "",
 ) -> str:
     """A pattern of these entries, branched by their letters one after the other: most texts
     fail at the first.
     """
-    by_first = {
-        first: [entry[1:] for entry in group]
-        for first, group in groupby(sorted(filter(None, entries)), key=itemgetter(0))
-    }
+    if not any(entries):
+        return ""
     branches = [
-        pattern_of(first)
-        + behind_first.format(first)
-        + (branched(rest, pattern_of) if rest != [""] else "")
-        for first, rest in by_first.items()
+        pattern_of(first) + branched([entry[1:] for entry in group], pattern_of)
+        for first, group in groupby(sorted(filter(None, entries)), key=itemgetter(0))
     ]
     pattern = (
         branches[0] if len(branches) == 1 and "" not in entries else f"(?:{'|'.join(branches)})"
@@ -150,9 +138,9 @@ class Forms:
             return _GIVEN.sub(given, pattern.replace("\n", ""))
 
         def given(place: re.Match[str]) -> str:
-            if place[1] == "_":
+            if place[1]:
                 return written(place[2])
-            return either(*place[2].split(", "), begins=place[1] == "^")
+            return either(*place[2].split(", "))
 
         for name, row in rows.items():
             if "is" in row:
@@ -164,5 +152,5 @@ class Forms:
         raise AttributeError(name)
 
 
-_GIVEN = re.compile(r"\{([_^]?)([a-z][a-z_, -]*)\}")
+_GIVEN = re.compile(r"\{(_?)([a-z][a-z_, -]*)\}")
 _LETTERS = {" ": r"\s{1,4}", "'": "['\u2019]"}
