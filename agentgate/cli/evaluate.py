@@ -305,7 +305,6 @@ def _more(columns: str, body: Sequence[Sequence[object]]) -> None:
 # --- many episodes ----------------------------------------------------------------------------
 MANY = 400  # episodes from which starting processes costs less than it saves
 _CHUNK = 25
-_RUNS_APART = frozenset({"run", "turn"})
 Replayed = tuple[list[Decided], dict[Kind, Tally]]
 
 
@@ -421,11 +420,7 @@ def _remembers(gate: Gate, episodes: Sequence[Episode]) -> bool:
     workflows = [workflow for name in named if (workflow := gate.catalog.get(name))]
     return any(
         workflow.agent.same_key_as_last_token
-        or any(
-            limit.per not in _RUNS_APART
-            for tool in workflow.tools.values()
-            for limit in tool.limits
-        )
+        or any(not limit.is_of_run for tool in workflow.tools.values() for limit in tool.limits)
         for workflow in workflows
     )
 

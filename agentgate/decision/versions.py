@@ -197,11 +197,7 @@ def _minted(opened: Workflow, newer: Workflow) -> Workflow:
         same_key_as_last_token=one.same_key_as_last_token or other.same_key_as_last_token,
         claims=(*one.claims, *other.claims),
     )
-    token = replace(
-        opened.token,
-        ttl=min(opened.token.ttl, newer.token.ttl),
-        agent_key=opened.token.agent_key or newer.token.agent_key,
-    )
+    token = opened.token.joined(newer.token)
     return replace(opened, tools=MappingProxyType(tools), agent=agent, token=token)
 
 

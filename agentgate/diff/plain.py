@@ -8,35 +8,26 @@ other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain
-from operator import gt, lt, ne
 from typing import Any
 
 from agentgate.decision.origins.kinds import kind_of
 from agentgate.diff.finding import REMOVED, Finding
 from agentgate.diff.forms import alphabet, form
 from agentgate.diff.language import Language, TooLarge
-from agentgate.diff.table import in_both_versions, mean_the_same, rules_by_id
+from agentgate.diff.table import ORDERS, in_both_versions, mean_the_same, rules_by_id
 from agentgate.values.expression import Unreadable, parse
-from agentgate.values.tables import read_table
 from agentgate.values.times import duration
 from agentgate.values.value_class import Names
-from agentgate.workflow.model import ANY, Limit, StepUpRule, Tool, Upstream, Workflow, root
+from agentgate.workflow.clauses.clause import Order
+from agentgate.workflow.model import ANY, Limit, Tool, Upstream, Workflow, root
 from agentgate.workflow.rule import USER, Fact, Source
 
 _ASKED = (
     "a person would be asked less often: fewer values count as from there",
     "a person would be asked more often: more values count",
 )
-_ORDERS = read_table("agentgate.diff", "orders.toml")
-_EXCEEDS: Mapping[str, Callable[[Any, Any], object]] = {
-    "more": lt,
-    "less": gt,
-    "other": ne,
-    "fewer": lambda old, new: set(old) - set(new),
-    "further": lambda old, new: set(new) - set(old),
-}
 _CREDENTIALS = ("another credential", "a credential that grants less, or for less long")
 
 
@@ -83,7 +74,7 @@ def findings_without_call(
 
 def _wider_as_a_whole(old: Workflow, new: Workflow) -> _Wider:
     """What became wider in the workflow as a whole."""
-    yield from _wider_by_order(old.token, new.token)
+    yield from _wider_by_order(old.token, new.token, "token.")
     yield from _wider_by_order(old, new)
     for name, before, after in in_both_versions(old.intents, new.intents):
         yield from _wider_by_order(before, after, f"intents.{name}.")
@@ -103,29 +94,25 @@ def _wider_by_order(
     new: Any,
     place: str = "",
 ) -> _Wider:
-    """What became wider of a value by the order of one of its fields, as ``orders.toml`` has
-    it.
-    """
-    for row in _ORDERS[type(old).__name__]:
-        name = row["field"]
-        values = [getattr(old, name), getattr(new, name)]
-        ranks = row.get("ranks")
-        ranked = [ranks[value] for value in values] if ranks else values
-        if _EXCEEDS[row["exceeds"]](*ranked):
-            was, now = (_text_by_row(row, value) for value in values)
-            told = row.get("told", {})
-            by_name = {"old": told.get(was), "new": told.get(now)}
-            effect = row["effect"].format(**by_name)
-            effects = (effect, row["back"].format(**by_name))
-            yield place + row.get("path", name), was, now, effects
+    """What became wider of a value by the order of one of its fields."""
+    for order in ORDERS[type(old).__name__]:
+        if order.widens(old, new):
+            before = getattr(old, order.field)
+            after = getattr(new, order.field)
+            was = _text_by_order(order, before)
+            now = _text_by_order(order, after)
+            told = {"old": order.told.get(was), "new": order.told.get(now)}
+            if order.exceeds == "fewer":
+                told["gone"] = ", ".join(name for name in before if name not in after)
+            effects = (order.effect.format(**told), order.back.format(**told))
+            yield place + (order.path or order.field), was, now, effects
 
 
-def _text_by_row(row: Any, value: Any) -> str:
-    """A value as the file writes it, as a row of ``orders.toml`` has it."""
+def _text_by_order(order: Order, value: Any) -> str:
+    """A value as the file writes it."""
     if type(value) is int:
         return duration(value)
-    text = _words_of(value) or row.get("empty", "")
-    return str(row.get("texts", {}).get(str(value), text))
+    return order.texts.get(str(value), _words_of(value) or order.empty)
 
 
 def _wider_by_asking(
@@ -282,11 +269,8 @@ def _wider_inside(old: Tool, new: Tool) -> _Wider:
     """What became wider in one tool, beside its calls and its limits."""
     step_ups = rules_by_id(new.step_ups)
     for rule in old.step_ups:
-        other = step_ups.get(rule.id)
-        if other:
-            shown_before = rule.show or tuple(old.args)
-            shown_after = other.show or tuple(new.args)
-            yield from _wider_step_up(rule, other, shown_before, shown_after)
+        if other := step_ups.get(rule.id):
+            yield from _wider_by_order(rule, other, f"step_up.{rule.id}.")
     yield from _wider_upstream(old.upstream, new.upstream)
     for argument, span in new.remember.items():
         if span > old.remember.get(argument, 0):
@@ -332,43 +316,20 @@ def _as_null(tool: Tool) -> set[str]:
 
 
 def _findings_of_limit(limit: Limit, new: Tool) -> Iterator[Finding]:
-    alike = [
-        other
-        for other in new.limits
-        if (other.tool, other.argument) == (limit.tool, limit.argument)
-    ]
-    same_count = [other for other in alike if other.counter == limit.counter]
-    if any(other.maximum <= limit.maximum for other in same_count):
+    if any(other.stands_for(limit) for other in new.limits):
         return
-    after = min(same_count or alike[:1], key=lambda other: other.maximum, default=None)
+    alike = [other for other in new.limits if other.key == limit.key]
+    same_count = [other for other in alike if other.counter == limit.counter]
+    after = next(iter(same_count or alike), None)
     text = after.words if after else REMOVED
     more = "more would be granted in all"
     if after and not same_count:
         more += ": it counts anew, over another window"
     effects = (more, "less would be granted in all")
-    counts = f"limits.count {limit.tool}"
-    if limit.argument:
-        counts = f"limits.sum {limit.counted}"
+    counts = f"limits.{limit.key}"
     wider = (f"{counts} per {limit.per}", limit.words, text, effects)
     tool = "" if limit.tool == ANY else new.name
     yield from _findings_of(tool, iter([wider]), counts)
-
-
-def _wider_step_up(
-    old: StepUpRule,
-    new: StepUpRule,
-    before: Names,
-    after: Names,
-) -> _Wider:
-    name = f"step_up.{old.id}"
-    yield from _wider_by_order(old, new, f"{name}.")
-    hidden = ", ".join(argument for argument in before if argument not in after)
-    if hidden:
-        effects = (
-            f"the approver would not see {hidden}",
-            f"the approver would also see {hidden}",
-        )
-        yield f"{name}.show", ", ".join(before), ", ".join(after), effects
 
 
 def _wider_upstream(

@@ -512,7 +512,7 @@ def _until(limit: Limit) -> str:
     """When, at the latest, there is room in a limit of this run or turn again; of others' work
     a model is told nothing.
     """
-    if limit.per not in {"run", "turn"}:
+    if not limit.is_of_run:
         return ""
     if limit.every is None:
         return "next_turn" if limit.per == "turn" else "end_of_run"

@@ -55,6 +55,7 @@ from agentgate.loading.value_types import (
     word_or_list,
     wrong,
 )
+from agentgate.values.value_class import names_of
 from agentgate.workflow.operators import OPERATORS
 from agentgate.workflow.rule import WhenOpen
 
@@ -82,6 +83,17 @@ class Block(BaseModel):
     """A mapping of the file. Strict: no coercion; unknown keys are errors."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    def stated(self, rule: type) -> dict[str, Any]:
+        """What it states itself of the fields of a rule, but for blocks and mappings; lists as
+        tuples.
+        """
+        names = names_of(rule)
+        return {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in self
+            if name in names and value is not None and not isinstance(value, Block | dict)
+        }
 
 
 class PostureBlock(Block):

@@ -8,7 +8,8 @@ says which.
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 from agentgate.loading.blocks import (
     ApproversBlock,
@@ -56,7 +57,7 @@ def limits(site: Site) -> dict[str, tuple[Limit, ...]]:
         at = site.root["limits", index]
         limit = _limit(site, block, at)
         if limit:
-            counter = limit.tool, limit.argument or "count", limit.per, limit.every
+            counter = replace(limit, argument=limit.argument or "count").counter
             if counter in counters:
                 _shared(limit, counters[counter], at)
             counters.setdefault(counter, limit)
@@ -83,39 +84,43 @@ def _shared(limit: Limit, first: Limit, at: Place) -> None:
 
 
 def _limit(site: Site, block: LimitBlock, at: Place) -> Limit | None:
-    count = block.count
     most = block.max
-    if (count is None) == (block.sum is None):
+    if (block.count is None) == (block.sum is None):
         at.report(
-            "count and sum" if count else "neither count nor sum", "exactly one of count, sum"
+            "count and sum" if block.count else "neither count nor sum",
+            "exactly one of count, sum",
         )
         return None
     if block.per == "turn" and block.every is not None:
         at["every"].report_key(
             "every beside per: turn", "one of them (a turn ends when the user speaks again)"
         )
-    if count:
+    name = ""
+    if tool := block.count:
         if most % 1 or not 1 <= most <= 10**9:
             at["max"].report(str(most), "a whole number from 1")
-        if count != ANY and not site.declared(count, at["count"]):
+        if tool != ANY and not site.declared(tool, at["count"]):
             return None
-        return site.built(Limit, at.line, count, "", int(most), block.per, block.every)
-    units = most.scaleb(MONEY_PLACES)
-    if units % 1 or not 0 < most < 10**11:
-        at["max"].report(
-            str(most),
-            f"more than 0, at most {MONEY_PLACES} decimals, below 10^11 (kept exactly)",
-        )
-    text = block.sum or ""
-    tool, name = site.split(text)
-    argument = site.tools[tool].args.get(name) if tool else None
-    if not argument:
-        at["sum"].unknown(
-            text, "tool.argument", [f"{t}.{a}" for t, b in site.tools.items() for a in b.args]
-        )
-        return None
-    _summed(block, text, name, argument, at)
-    return site.built(Limit, at.line, tool, name, int(units), block.per, block.every)
+    else:
+        text = block.sum or ""
+        tool, name = site.split(text)
+        most = most.scaleb(MONEY_PLACES)
+        if most % 1 or not 0 < block.max < 10**11:
+            at["max"].report(
+                str(block.max),
+                f"more than 0, at most {MONEY_PLACES} decimals, below 10^11 (kept exactly)",
+            )
+        argument = site.tools[tool].args.get(name) if tool else None
+        if not argument:
+            at["sum"].unknown(
+                text,
+                "tool.argument",
+                [f"{t}.{a}" for t, b in site.tools.items() for a in b.args],
+            )
+            return None
+        _summed(block, text, name, argument, at)
+    about: dict[str, Any] = {"tool": tool, "argument": name, "maximum": int(most)}
+    return site.built(Limit, line=at.line, **about, **block.stated(Limit))
 
 
 def _summed(
@@ -203,21 +208,16 @@ def _step_up(site: Site, block: StepUpBlock, at: Place) -> StepUpRule:
             left_open.append(_left_open_of(site, block.for_, each.of, name, here))
         elif (rule := condition(site, block.for_, name, each, here)) is not None:
             when.append(rule)
-    user = bool(people.user)
+    stated: dict[str, Any] = {"group": "", "count": 1, "show": tuple(args)}
+    stated |= people.stated(StepUpRule) | block.stated(StepUpRule)
     return site.built(
         StepUpRule,
-        block.id,
-        at.line,
-        block.for_,
-        tuple(when),
-        people.group or "",
-        people.count or 1,
-        () if user else ("requester",),  # the only value that `not` takes
-        block.timeout,
-        tuple(block.show or args),
-        user,
-        tuple(left_open),
-        tuple(block.endorses or ()),
+        line=at.line,
+        tool=block.for_,
+        when=tuple(when),
+        exclude=() if people.user else ("requester",),  # the only value that `not` takes
+        left_open=tuple(left_open),
+        **stated,
     )
 
 
@@ -300,7 +300,8 @@ def token(site: Site) -> TokenRule:
             shown(", ".join(block.bound_to)),
             "call, and agent_key if wanted (every token is bound to its call)",
         )
-    return site.built(TokenRule, block.ttl, "agent_key" in block.bound_to)
+    bound = "agent_key" in block.bound_to
+    return site.built(TokenRule, agent_key=bound, **block.stated(TokenRule))
 
 
 def upstream(site: Site) -> dict[str, Upstream]:

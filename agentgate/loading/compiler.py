@@ -13,7 +13,6 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import ip_network
-from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from agentgate.loading import clauses
@@ -61,20 +60,6 @@ def compiled(site: Site, digest: str) -> Workflow:
 # --- who --------------------------------------------------------------------------------------
 
 
-def _stated(block: Block | None) -> dict[str, Any]:
-    """What a block states itself, by the fields of its rule: lists as tuples, without the
-    blocks in it.
-    """
-    values = (
-        [(name, getattr(block, name)) for name in type(block).model_fields] if block else ()
-    )
-    return {
-        n: tuple(v) if isinstance(v, list) else v
-        for n, v in values
-        if v is not None and not isinstance(v, Block)
-    }
-
-
 def _check_stated(block: Block, at: Place) -> None:
     if not block.model_fields_set:
         at.report_key(
@@ -100,7 +85,9 @@ def _agent(site: Site, block: AgentBlock) -> AgentRule:
                     f"{name} beside in_process",
                     "a proven identity (an agent in process proves nothing)",
                 )
-    parts = {**_stated(block), **_stated(block.posture), **_stated(block.boundary)}
+    parts = block.stated(AgentRule)
+    for part in (block.posture, block.boundary):
+        parts |= part.stated(AgentRule) if part else {}
     if oidc:
         parts |= {
             "oidc_issuer": oidc.issuer,
@@ -128,7 +115,7 @@ def _user(site: Site) -> UserRule | None:
     if not block:
         return None
     _check_stated(block, at)
-    return site.built(UserRule, at.line, **_stated(block))
+    return site.built(UserRule, at.line, **block.stated(UserRule))
 
 
 def _via(site: Site) -> ViaRule | None:
@@ -140,7 +127,7 @@ def _via(site: Site) -> ViaRule | None:
         at["min_hops"].report(
             str(block.min_hops), f"at most max_hops, {block.max_hops} (no call has both)"
         )
-    return site.built(ViaRule, at.line, **_stated(block))
+    return site.built(ViaRule, at.line, **block.stated(ViaRule))
 
 
 # --- what was asked, when, where --------------------------------------------------------------
@@ -263,7 +250,7 @@ def _conditions(site: Site, block: ConditionsBlock) -> Conditions:
                 "a CIDR block without host bits, such as 10.20.0.0/16, or a zone name",
             )
     hours = _hours(site, block.hours, at["hours"]) if block.hours else None
-    return site.built(Conditions, at.line, hours=hours, **_stated(block))
+    return site.built(Conditions, at.line, hours=hours, **block.stated(Conditions))
 
 
 def _is_network(text: str) -> bool:

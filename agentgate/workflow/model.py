@@ -27,12 +27,12 @@ from dataclasses import field
 from datetime import date
 from decimal import Decimal
 from math import inf
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from agentgate.values.paths import EACH, NUMBERS, PAGE
 from agentgate.values.times import duration
-from agentgate.values.value_class import set_derived, value_class
-from agentgate.workflow.clauses.clause import NOBODY, Distinct, Loosening
+from agentgate.values.value_class import names_of, set_derived, value_class
+from agentgate.workflow.clauses.clause import NOBODY, Distinct, Loosening, Order
 from agentgate.workflow.clauses.conditions import Conditions
 from agentgate.workflow.clauses.who import AgentRule, UserRule, ViaRule
 from agentgate.workflow.rule import Fact, Rule, Sources, WhenOpen
@@ -312,12 +312,24 @@ class Limit:
     argument: str
     maximum: int
     per: Literal["turn", "run", "conversation", "agent", "tenant"]
-    every: int | None
+    every: int | None = None
 
     @property
     def counter(self) -> tuple[object, ...]:
-        """Limits with the same counter count the same calls, in the same window."""
-        return self.tool, self.argument, self.per, self.every
+        """Limits with the same counter count the same calls, in the same window: all that they
+        say but how much.
+        """
+        names = names_of(Limit)
+        return tuple([getattr(self, n) for n in names if n not in {"line", "maximum"}])
+
+    def stands_for(self, old: Limit) -> bool:
+        """Whether it grants no more than an older version's limit."""
+        return self.counter == old.counter and self.maximum <= old.maximum
+
+    @property
+    def is_of_run(self) -> bool:
+        """Whether it ends with the run, whatever its window."""
+        return self.per in {"turn", "run"}
 
     @property
     def name(self) -> str:
@@ -326,8 +338,15 @@ class Limit:
 
     @property
     def counted(self) -> str:
-        """What it counts: ``calls of payments.refund``, ``payments.refund.amount``."""
+        """What it counts, in words: ``calls of payments.refund``, ``payments.refund.amount``."""
         return f"{self.tool}.{self.argument}" if self.argument else f"calls of {self.tool}"
+
+    @property
+    def key(self) -> str:
+        """What it counts, as the file says it: ``count payments.refund``, ``sum
+        payments.refund.amount``.
+        """
+        return f"sum {self.counted}" if self.argument else f"count {self.tool}"
 
     @property
     def bound(self) -> str:
@@ -362,7 +381,7 @@ class Limit:
         bound = self.written(self.maximum)
         name = f"more than {bound} per {self.per}"
         yield Loosening(f"{bound} -> {self.written(more)}", name, {"maximum": more}, "max")
-        if self.every and self.per not in {"turn", "run"}:
+        if self.every and not self.is_of_run:
             shorter = self.every - 1
             yield Loosening(
                 f"{self.every}s -> {shorter}s",
@@ -399,6 +418,35 @@ class StepUpRule:
     user: bool = False
     left_open: tuple[Literal["intent", "origin"], ...] = ()
     endorses: tuple[str, ...] = ()
+    pins: ClassVar[tuple[str, ...]] = ("user", "group", "count", "not", "timeout", "show")
+    orders: ClassVar[tuple[Order, ...]] = (
+        Order(
+            "timeout",
+            "a release would be good for longer",
+            "a release would be good less long",
+        ),
+        Order(
+            "exclude",
+            "who asks could answer",
+            "who asks could not answer",
+            "fewer",
+            "approvers.not",
+            empty="(nobody)",
+        ),
+        Order(
+            "endorses",
+            "a group's yes would name these in the run",
+            "a group's yes would name fewer in the run",
+            "further",
+            empty="(none)",
+        ),
+        Order(
+            "show",
+            "the approver would not see {gone}",
+            "the approver would also see {gone}",
+            "fewer",
+        ),
+    )
 
     @property
     def people(self) -> str:
@@ -420,17 +468,12 @@ class StepUpRule:
         the same rule is told apart.
         """
         as_many = self.group == old.group and self.count >= old.count
-        if not (old.user or as_many):
-            return False
-        if self.id == old.id:
-            return True
-        shown = not self.show or (bool(old.show) and set(old.show) <= set(self.show))
-        excluded = set(old.exclude) <= set(self.exclude)
-        return excluded and shown and self.timeout <= old.timeout
+        wider = self.id != old.id and any(order.widens(old, self) for order in self.orders)
+        return (old.user or as_many) and not wider
 
     @property
     def asks(self) -> Mapping[str, Any]:
-        """What a case can state of it, by the keys of `approvers` and of the rule."""
+        """What a case can state of it: `pins`, as the file writes them."""
         return {
             "user": self.user,
             "group": self.group or "none",
@@ -486,6 +529,18 @@ class Upstream:
     settings: Mapping[str, str | int | tuple[str, ...]]
     role_scopes: frozenset[str] = frozenset()
     bound: frozenset[str] = frozenset()
+
+    @property
+    def granted(self) -> dict[str, Any]:
+        """What a case can state of it, by the keys of the file."""
+        return {"broker": self.broker} | {
+            key: f"{value}s"
+            if key == "duration"
+            else list(value)
+            if type(value) is tuple
+            else value
+            for key, value in self.settings.items()
+        }
 
     def loosened(self, tool: str) -> Iterator[Loosening]:
         """Without it, and without each of its settings; `tool`: whose it is."""
@@ -705,6 +760,37 @@ class TokenRule:
 
     ttl: int = 60
     agent_key: bool = False
+    pins: ClassVar[tuple[str, ...]] = ("ttl", "bound_to")
+    orders: ClassVar[tuple[Order, ...]] = (
+        Order("ttl", "a token would live longer", "a token would live less long"),
+        Order(
+            "agent_key",
+            "a token would serve whoever holds it",
+            "a token would serve its agent only",
+            "less",
+            "bound_to",
+            texts={"True": "call, agent_key", "False": "call"},
+        ),
+    )
+
+    def is_bound(self, tool: Tool) -> bool:
+        """Whether the token of a tool is bound to the agent's key: it is sent, or it acts."""
+        return self.agent_key and (tool.effect != "read" or tool.redeem == "server")
+
+    def granted(self, tool: Tool) -> dict[str, Any]:
+        """What a case can state of the token of a tool: `pins`, as the file writes them."""
+        keys = ["agent_key"] if self.is_bound(tool) else []
+        return {"ttl": f"{self.ttl}s", "bound_to": ["call", *keys]}
+
+    def joined(self, other: TokenRule) -> TokenRule:
+        """The stricter of both."""
+        return TokenRule(min(self.ttl, other.ttl), self.agent_key or other.agent_key)
+
+    @property
+    def words(self) -> str:
+        """What it says, for a reader."""
+        bound = ", only for the agent's key (of a read: where a server redeems it)"
+        return f"lives {duration(self.ttl)}" + (bound if self.agent_key else "")
 
     def loosened(self) -> Iterator[Loosening]:
         """The smallest loosenings."""

@@ -322,19 +322,13 @@ def frame(basis: Basis) -> Mutated:
             observe=True,
         )
     token = root.inside("token", "token")
-    bound = next(
-        (
-            name
-            for name, tool in w.tools.items()
-            if tool.effect != "read" or tool.redeem == "server"
-        ),
-        "",
-    )
     for step in w.token.loosened():
-        if step.part != "bound_to":
-            yield _loosened(token, step)
-        elif bound:
-            yield _loosened(replace(token, tool=bound), step)
+        rule = replace(w.token, **step.changes)
+        shown = (
+            tool for tool in w.tools.values() if rule.granted(tool) != w.token.granted(tool)
+        )
+        if tool := next(shown, None):
+            yield _loosened(replace(token, tool=tool.name), step)
     yield from _clauses(basis)
 
 

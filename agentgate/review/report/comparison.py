@@ -35,7 +35,6 @@ from agentgate.review.report.witness import Witness, witness
 from agentgate.review.scenarios.scene import readings
 from agentgate.review.scenarios.testfile import read_tests, tests_of
 from agentgate.values.patterns import Glob, Pattern
-from agentgate.values.times import duration
 from agentgate.values.value_class import Json, Names, Values, value_class
 from agentgate.workflow.clauses.conditions import Hours
 from agentgate.workflow.model import ANY, NONE, Intent, Tool, Workflow
@@ -173,12 +172,7 @@ def first(workflow: Workflow) -> Iterator[Change]:
         yield Change(f"intents.{intent.name}", "", text(intent), _samples(intent))
     for tool in workflow.tools.values():
         yield from _tool(workflow, tool)
-    bound = (
-        ", only for the agent's key (of a read: where a server redeems it)"
-        if workflow.token.agent_key
-        else ""
-    )
-    yield Change("token", "", f"lives {duration(workflow.token.ttl)}{bound}")
+    yield Change("token", "", workflow.token.words)
 
 
 def added(workflow: Workflow, tool: str) -> Names:

@@ -65,7 +65,6 @@ from agentgate.workflow.clauses.conditions import CONFIGURED
 from agentgate.workflow.model import Tool, Workflow
 from agentgate.workflow.rule import REMEMBERED
 
-_IN_RUN = frozenset({"turn", "run"})  # limits that end with the run, whatever their window
 # blocks that depend on which tool is called
 _OF_CALL = frozenset("args facts earlier ago yes origin".split())
 
@@ -234,13 +233,12 @@ class Scene:
         """
         ago = seconds(self.values.get("spent_ago") or "0s") or 0
         for limit, amount, _ in answer.reservations:
-            over = limit.every is not None and limit.per not in _IN_RUN and ago >= limit.every
+            over = limit.every is not None and not limit.is_of_run and ago >= limit.every
             spent = Decimal() if over else number(self.values.get(f"spent.{limit.name}") or 0)
             if spent is None or int(spent * limit.scale) + amount > limit.maximum:
                 got = f"{spent} of {limit.name} used"
                 place = f"{workflow.file}:{limit.line}"
-                most = f"at most {limit.maximum / limit.scale:g}"
-                yield Failure(Reason.LIMIT, "limits", got, most, place)
+                yield Failure(Reason.LIMIT, "limits", got, limit.bound, place)
         rule = workflow.agent
         boundary = self.run.header.agent.boundary
         last = self.values.get("who.agent.last_key")

@@ -32,13 +32,10 @@ from agentgate.values.entities import number
 from agentgate.values.request import Call, Presence
 from agentgate.values.times import seconds
 from agentgate.values.value_class import Json, Names, Values, value_class
-from agentgate.workflow.model import Workflow
+from agentgate.workflow.model import StepUpRule, TokenRule, Workflow
 
+_GRANTS = (*TokenRule.pins, *"scope audience redeem effect intent upstream masked mode".split())
 Answer = Literal["allow", "deny", "confirm", "step_up"]
-GRANTS = tuple("ttl bound_to scope audience redeem effect intent upstream masked mode".split())
-ASKS = tuple("user group count not timeout show".split())
-_DURATIONS = frozenset({"ttl", "timeout"})
-_UNORDERED = frozenset("bound_to scope masked show not".split())
 
 
 @value_class
@@ -92,7 +89,7 @@ def mismatch(
             for key, value in case.asks.get(hold.rule.id, {}).items()
         ]
     for block, key, value, got in pinned:
-        if not _same(key, value, got):
+        if not _same(value, got):
             return f"{block}.{key}: expected {_listed(value)}, got {_listed(got)}"
     return ""
 
@@ -140,57 +137,33 @@ def granted(
     call: Call,
     answer: Eligible,
 ) -> Values:
-    """What the token and the credential for an eligible call are: `GRANTS` by name, as a
-    workflow file writes them.
+    """What the token and the credential for an eligible call are, as a workflow file writes
+    them.
     """
     tool = workflow.tools[call.tool]
-    upstream: Any = "none"
-    if tool.upstream:
-        upstream = {"broker": tool.upstream.broker}
-        for name, value in tool.upstream.settings.items():
-            upstream[name] = (
-                list(value)
-                if isinstance(value, tuple)
-                else f"{value}s"
-                if name == "duration"
-                else value
-            )
-    bound = (
-        ["call", "agent_key"]
-        if workflow.token.agent_key and (tool.effect != "read" or tool.redeem == "server")
-        else ["call"]
-    )
     return {
-        "ttl": f"{workflow.token.ttl}s",
-        "bound_to": bound,
+        **workflow.token.granted(tool),
         "scope": list(tool.scope) or [tool.name],
         "audience": tool.audience or "none",
         "redeem": tool.redeem,
         "effect": tool.effect,
         "intent": answer.intent,
-        "upstream": upstream,
+        "upstream": tool.upstream.granted if tool.upstream else "none",
         "masked": [name for name, rule in tool.args.items() if rule.sensitive],
         "mode": "observe" if workflow.observe else "enforce",
     }
 
 
 def _same(
-    key: str,
     stated: Any,
     got: Any,
 ) -> bool:
     """Whether a pinned value is the real one; ``1m`` is ``60s``, and lists of names have no
     order.
     """
-    if key in _DURATIONS:
-        return seconds(stated) == seconds(got) is not None
-    if key in _UNORDERED:
-        return (
-            type(stated) is list
-            and all(type(item) is str for item in stated)
-            and sorted(stated) == sorted(got)
-        )
-    if key == "upstream" and type(stated) is dict and type(got) is dict:
+    if type(stated) is list and type(got) is list:
+        return all(type(item) is str for item in stated) and sorted(stated) == sorted(got)
+    if type(stated) is dict and type(got) is dict:
         return stated.keys() == got.keys() and all(
             _equal(stated[name], got[name]) for name in got
         )
@@ -466,7 +439,7 @@ class _Reading:
             self.report(
                 (*path, "grants"), "grants of a denial", "none: nothing is handed out", key=True
             )
-        self._check_pins((*path, "grants"), block.grants, GRANTS)
+        self._check_pins((*path, "grants"), block.grants, _GRANTS)
         asks = block.asks if set(block.asks) <= set(rules) else dict.fromkeys(rules, block.asks)
         if block.asks and len(asks) != 1 and asks is not block.asks:
             self.report(
@@ -477,7 +450,9 @@ class _Reading:
             )
         for rule, pinned in asks.items():
             self._check_pins(
-                (*path, "asks", *([rule] if asks is block.asks else [])), pinned, ASKS
+                (*path, "asks", *([rule] if asks is block.asks else [])),
+                pinned,
+                StepUpRule.pins,
             )
         return NamedCase(
             block.name, changes, answer, rules, block.because, block.grants, asks, line

@@ -340,7 +340,7 @@ def stops(scene: Scene) -> Failures:
     used.update({taken.limit: taken.amount for taken in answer.reservations})
     over = (limit for limit, amount in used.items() if amount > limit.maximum)
     return tuple(
-        Failure(Reason.LIMIT, "limits", f"the calls of {each.tool}", f"at most {each.maximum}")
+        Failure(Reason.LIMIT, "limits", f"the calls of {each.tool}", each.bound)
         for each in over
     )
 

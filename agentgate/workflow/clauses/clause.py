@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from operator import attrgetter
+from operator import attrgetter, gt, lt, ne
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 from agentgate.values.refusal import Reason
@@ -70,6 +70,48 @@ class Loosening(NamedTuple):
     part: str = ""
     of: tuple[str, str] | None = None
     pin: str = ""
+
+
+WIDER: Mapping[str, Callable[[Any, Any], object]] = {
+    "more": lt,
+    "less": gt,
+    "other": ne,
+    "fewer": lambda old, new: set(old) - set(new),
+    "further": lambda old, new: set(new) - set(old),
+}
+
+
+class Order(NamedTuple):
+    """How two values of a field are compared where no single call shows the difference: which
+    is wider, and what that means.
+
+    Attributes:
+        field, path: of the rule, and where the file has it inside its block; empty: as the
+            field.
+        effect, back: what the change does, and what the change the other way round does.
+        exceeds: when the new value is wider (`WIDER`).
+        ranks: values by how wide they are, where no number says it; a value without a rank is
+            an error.
+        texts, empty: values as the file writes them, and what stands for an empty one.
+        told: values as the effects write them.
+    """
+
+    field: str
+    effect: str
+    back: str
+    exceeds: str = "more"
+    path: str = ""
+    ranks: Mapping[Any, int] = {}
+    texts: Mapping[str, str] = {}
+    empty: str = ""
+    told: Mapping[str, str] = {}
+
+    def widens(self, old: Any, new: Any) -> bool:
+        """Whether the field of the new rule is wider than that of the old one."""
+        values = [getattr(rule, self.field) for rule in (old, new)]
+        if self.ranks:
+            values = [self.ranks[value] for value in values]
+        return bool(WIDER[self.exceeds](*values))
 
 
 class WorkflowClause(ABC):
