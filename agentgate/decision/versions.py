@@ -173,14 +173,10 @@ def _differing(one: Tool, other: Tool) -> Iterator[str]:
     # what is signed writes the default out
     if {*(one.scope or (one.name,))} != {*(other.scope or (other.name,))}:
         yield "scope"
-    if _upstream(one) != _upstream(other):
+    if one.upstream != other.upstream:
         yield "upstream"
     if one.result_paths != other.result_paths:
         yield "facts"
-
-
-def _upstream(tool: Tool) -> object:
-    return None if tool.upstream is None else replace(tool.upstream, line=0)
 
 
 def _minted(opened: Workflow, newer: Workflow) -> Workflow:

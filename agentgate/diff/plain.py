@@ -16,10 +16,9 @@ from agentgate.decision.origins.kinds import kind_of
 from agentgate.diff.finding import REMOVED, Finding
 from agentgate.diff.forms import alphabet, form
 from agentgate.diff.language import Language, TooLarge
-from agentgate.diff.table import ORDERS, in_both_versions, mean_the_same, rules_by_id
+from agentgate.diff.table import ORDERS, in_both_versions, rules_by_id
 from agentgate.values.expression import Unreadable, parse
 from agentgate.values.times import duration
-from agentgate.values.value_class import Names
 from agentgate.workflow.clauses.clause import Order
 from agentgate.workflow.model import ANY, Limit, Tool, Upstream, Workflow, root
 from agentgate.workflow.rule import USER, Fact, Source
@@ -108,11 +107,13 @@ def _wider_by_order(
             yield place + (order.path or order.field), was, now, effects
 
 
-def _text_by_order(order: Order, value: Any) -> str:
+def _text_by_order(
+    order: Order,
+    value: Any,
+) -> str:
     """A value as the file writes it."""
-    if type(value) is int:
-        return duration(value)
-    return order.texts.get(str(value), _words_of(value) or order.empty)
+    text = _words_of(value) or order.empty
+    return order.texts.get(str(value), text)
 
 
 def _wider_by_asking(
@@ -315,15 +316,17 @@ def _as_null(tool: Tool) -> set[str]:
     return {root(rule.name) for rule in inside} - kept_by
 
 
-def _findings_of_limit(limit: Limit, new: Tool) -> Iterator[Finding]:
+def _findings_of_limit(
+    limit: Limit,
+    new: Tool,
+) -> Iterator[Finding]:
     if any(other.stands_for(limit) for other in new.limits):
         return
     alike = [other for other in new.limits if other.key == limit.key]
-    same_count = [other for other in alike if other.counter == limit.counter]
-    after = next(iter(same_count or alike), None)
+    after = min(alike, key=lambda other: other.counter != limit.counter, default=None)
     text = after.words if after else REMOVED
     more = "more would be granted in all"
-    if after and not same_count:
+    if after and after.counter != limit.counter:
         more += ": it counts anew, over another window"
     effects = (more, "less would be granted in all")
     counts = f"limits.{limit.key}"
@@ -339,7 +342,7 @@ def _wider_upstream(
     """Any other credential is wider, unless it is the same one for a shorter time, for fewer
     scopes, or bounded by a role.
     """
-    if not new or mean_the_same(old, new):
+    if not new or new == old:
         return
     if not old:
         yield (
@@ -351,56 +354,40 @@ def _wider_upstream(
         return
     if old.broker != new.broker:
         yield "upstream.broker", old.broker, new.broker, ("another broker's credential",) * 2
-    for key in sorted({*old.settings, *new.settings}):
+    scopes = {
+        "role": (old.role_scopes, new.role_scopes),
+        "narrower_than": (old.bound, new.bound),
+    }
+    for key in sorted({*old.settings, *new.settings, *scopes}):
         before = old.settings.get(key)
         after = new.settings.get(key)
+        if before == after and key in scopes:  # the same role, of other scopes in roles.yaml
+            before, after = (tuple(sorted(each)) for each in scopes[key])
         if not _grants_no_more(key, before, after):
-            was = _setting_text(key, before)
-            now = _setting_text(key, after)
-            yield f"upstream.{key}", was, now, _CREDENTIALS
-    for key, less, more in (
-        ("role", old.role_scopes, new.role_scopes),
-        ("narrower_than", old.bound, new.bound),
-    ):
-        # the same role, of other scopes in roles.yaml
-        if old.settings.get(key) == new.settings.get(key) and not more <= less:
-            was = ", ".join(sorted(less))
-            now = ", ".join(sorted(more))
-            yield f"upstream.{key}", was, now, _CREDENTIALS
-
-
-_Setting = str | int | Names | None
+            yield f"upstream.{key}", _words_of(before), _words_of(after), _CREDENTIALS
 
 
 def _grants_no_more(
     key: str,
-    before: _Setting,
-    after: _Setting,
+    before: Any,
+    after: Any,
 ) -> bool:
     """Whether a setting is the same, names fewer, is shorter, or bounds what had no bound."""
     if isinstance(before, tuple) and isinstance(after, tuple):
         return set(after) <= set(before)
-    if key == "duration" and isinstance(before, int) and isinstance(after, int):
-        return after <= before
+    if key == "duration" and before and after:
+        return bool(after <= before)
     unbounded = key == "narrower_than" and before is None
-    return unbounded or before == after
-
-
-def _setting_text(key: str, value: _Setting) -> str:
-    """A setting as the file writes it."""
-    if key == "duration" and isinstance(value, int):
-        return duration(value)
-    return _words_of(value)
+    return unbounded or bool(before == after)
 
 
 def _words_of(value: object) -> str:
-    return (
-        ""
-        if value is None
-        else ", ".join(map(str, value))
-        if isinstance(value, tuple)
-        else str(value)
-    )
+    """A value as the file writes it."""
+    if type(value) is int:
+        return duration(value)
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
 
 
 def _wider_fact(old: Fact, new: Fact) -> _Wider:

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from agentgate.values.patterns import Glob, Pattern
 from agentgate.values.tables import read_table
-from agentgate.values.value_class import names_of
 from agentgate.workflow.clauses.clause import Order
 from agentgate.workflow.clauses.conditions import Conditions
 from agentgate.workflow.clauses.table import CLAUSES
@@ -29,25 +28,23 @@ READ = "read"
 NONE = "none"
 
 _STATED = {name for kind in CLAUSES for name in kind.names}
-_RULES = StepUpRule, TokenRule
 ORDERS: Mapping[str, tuple[Order, ...]] = {
     kind: tuple([Order(**row) for row in rows])
     for kind, rows in read_table("agentgate.diff", "orders.toml").items()
-} | {rule.__name__: rule.orders for rule in _RULES}
+} | {rule.__name__: rule.orders for rule in (StepUpRule, TokenRule)}
 _ROWS: dict[str, dict[str, str]] = read_table("agentgate.diff", "fields.toml")
 _ROWS["Rule"][CALLS] += "".join(f" {operator.field}" for operator in OPERATORS)
-for _rule in (AgentRule, UserRule, ViaRule, Conditions):
-    _names = names_of(_rule)
-    _compiled = [field.name for field in fields(_rule) if not field.init]
-    _ROWS[_rule.__name__] = {
-        CALLS: " ".join(name for name in _names if name in _STATED),
-        NONE: " ".join(["line", *_compiled]),
-    }
-TABLE: Mapping[str, Mapping[str, str]] = {
+TABLE: dict[str, Mapping[str, str]] = {
     kind: {field: answer for answer, names in rows.items() for field in names.split()}
     | {order.field: LIST for order in ORDERS.get(kind, ())}
     for kind, rows in _ROWS.items()
 }
+for _rule in (AgentRule, UserRule, ViaRule, Conditions):
+    TABLE[_rule.__name__] = {"line": NONE} | {
+        field.name: CALLS if field.init else NONE
+        for field in fields(_rule)
+        if field.name in _STATED or not field.init
+    }
 _PATHS = {
     "agent": "who.agent",
     "for_user": "who.for_user",

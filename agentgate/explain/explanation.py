@@ -725,11 +725,11 @@ def _together(case: Case, evidence: Evidence) -> Proposals:
 
 # --- where no argument is the way -------------------------------------------------------------
 def _words(condition: Condition, reason: Reason, case: Case) -> str:
+    rule = condition.rule
+    if isinstance(rule, WorkflowClause | Sequence | StepUpRule):
+        return rule.remedy
     if reason in _TOLD:
         return _TOLD[reason](condition, case)
-    rule = condition.rule
-    if isinstance(rule, WorkflowClause | Sequence):
-        return rule.remedy
     if not isinstance(rule, Rule) or condition.about not in {"argument", "origin"}:
         return f"{condition.field}: {condition.expected}"
     if condition.word == "from" and not rule.free:
@@ -780,18 +780,11 @@ def _unknown_tool(_: Condition, case: Case) -> str:
     )
 
 
-def _person(condition: Condition, _: Case) -> str:
-    rule = condition.rule
-    if not isinstance(rule, StepUpRule):
-        return condition.expected
-    return f"{rule.yes}, within {rule.timeout} s"
-
-
 _TOLD: Mapping[Reason, Callable[[Condition, Case], str]] = {
     Reason.TOOL_UNKNOWN: _unknown_tool,
     Reason.INTENT_ABSENT: _intent,
     Reason.INTENT_UNCLEAR: _intent,
-    Reason.STEP_UP: _person,
+    Reason.STEP_UP: lambda c, _: c.expected,
     Reason.TENANT: lambda _, k: f"a run of tenant {', '.join(k.workflow.tenants)}",
     Reason.WORKFLOW_EXPIRED: lambda _, k: f"a new version of {k.workflow.id}",
     Reason.WORKFLOW_CHANGED: lambda _, k: (

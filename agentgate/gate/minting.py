@@ -195,7 +195,8 @@ class Minting(NamedTuple):
         if tool.redeem == "server" and (key or view.certificate):
             return Sender(jkt=key) if key else Sender(x5t=view.certificate)
         # it leaves the process, of a read, too
-        if self.case.workflow.token.is_bound(tool):
+        agent_key = self.case.workflow.token.agent_key
+        if agent_key and (tool.effect != "read" or tool.redeem == "server"):
             return Sender(jkt=view.key.jkt, run_key=view.key)
         return Sender()
 

@@ -84,11 +84,11 @@ class Block(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    def stated(self, rule: type) -> dict[str, Any]:
-        """What it states itself of the fields of a rule, but for blocks and mappings; lists as
-        tuples.
+    def stated(self, rule: type | None = None) -> dict[str, Any]:
+        """What it states itself, but for blocks and mappings: lists as tuples. `rule`: of its
+        fields.
         """
-        names = names_of(rule)
+        names = names_of(rule) if rule else type(self).model_fields
         return {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in self

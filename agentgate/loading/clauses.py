@@ -17,6 +17,7 @@ from agentgate.loading.blocks import (
     LeftOpenBlock,
     LimitBlock,
     StepUpBlock,
+    TokenBlock,
 )
 from agentgate.loading.rules import condition
 from agentgate.loading.site import Place, Site, argument_type
@@ -44,7 +45,7 @@ def sequence(site: Site) -> dict[str, tuple[Sequence, ...]]:
                 f"{block.require} before itself", "another tool (it could never be first)"
             )
         elif all(both):
-            order = site.built(Sequence, at.line, block.before, block.require, block.within)
+            order = site.built(Sequence, line=at.line, **block.stated(Sequence))
             by_tool[block.before] = (*by_tool.get(block.before, ()), order)
     return by_tool
 
@@ -119,8 +120,8 @@ def _limit(site: Site, block: LimitBlock, at: Place) -> Limit | None:
             )
             return None
         _summed(block, text, name, argument, at)
-    about: dict[str, Any] = {"tool": tool, "argument": name, "maximum": int(most)}
-    return site.built(Limit, line=at.line, **about, **block.stated(Limit))
+    more = block.stated(Limit)
+    return site.built(Limit, at.line, tool, name, int(most), **more)
 
 
 def _summed(
@@ -287,10 +288,8 @@ def _approvers(site: Site, people: ApproversBlock, at: Place) -> None:
 
 def token(site: Site) -> TokenRule:
     """How long a token lives and what it is bound to."""
-    block = site.definition.token
+    block = site.definition.token or TokenBlock()
     at = site.root["token"]
-    if not block:
-        return site.built(TokenRule)
     if block.ttl > MAX_TTL:
         at["ttl"].report(
             f"{block.ttl} s", f"at most {MAX_TTL}s (verifiers accept no longer life)"
@@ -309,11 +308,8 @@ def upstream(site: Site) -> dict[str, Upstream]:
     by_tool = {}
     for name, block in (site.definition.upstream or {}).items():
         at = site.root["upstream", name]
-        settings = {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in block
-            if value is not None and key != "broker"
-        }
+        settings = block.stated()
+        broker = settings.pop("broker")
         known = site.roles.get(block.role or "", frozenset[str]())
         bound = frozenset[str]()
         if site.declared(name, at, key=True) and block.narrower_than:
@@ -326,7 +322,7 @@ def upstream(site: Site) -> dict[str, Upstream]:
         by_tool[name] = site.built(
             Upstream,
             at.line,
-            site.share(block.broker),
+            site.share(broker),
             site.share.mapping(settings),
             known,
             bound,

@@ -77,17 +77,16 @@ def _agent(site: Site, block: AgentBlock) -> AgentRule:
         at.report_key(
             " and ".join(ways) or "no identity", "exactly one of in_process, spiffe, oidc"
         )
+    parts = block.stated(AgentRule)
     for name, part in (("posture", block.posture), ("boundary", block.boundary)):
         if part:
+            parts |= part.stated(AgentRule)
             _check_stated(part, at[name])
             if block.in_process:
                 at[name].report_key(
                     f"{name} beside in_process",
                     "a proven identity (an agent in process proves nothing)",
                 )
-    parts = block.stated(AgentRule)
-    for part in (block.posture, block.boundary):
-        parts |= part.stated(AgentRule) if part else {}
     if oidc:
         parts |= {
             "oidc_issuer": oidc.issuer,

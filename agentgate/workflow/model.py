@@ -236,7 +236,7 @@ class Sequence:
     line: int
     before: str
     require: str
-    within: int | None
+    within: int | None = None
 
     def allows(self, age: int | None) -> bool:
         """Whether it passes where `require` was redeemed so many seconds ago; None: never."""
@@ -356,8 +356,7 @@ class Limit:
     @property
     def words(self) -> str:
         """The same, as the diff shows it."""
-        most = f"{self.maximum / SCALE:.2f}" if self.argument else str(self.maximum)
-        return f"{most} per {self.window}"
+        return f"{self.written(self.maximum)} per {self.window}"
 
     @property
     def window(self) -> str:
@@ -463,6 +462,11 @@ class StepUpRule:
         """What it asks for: ``a yes of 2 of leads, not the requester``."""
         return f"a yes of {self.whom}" + (", not the requester" if self.exclude else "")
 
+    @property
+    def remedy(self) -> str:
+        """What would make it pass."""
+        return f"{self.yes}, within {self.timeout} s"
+
     def stands_for(self, old: StepUpRule) -> bool:
         """Whether its release is worth one of an older version's rule; what else changed in
         the same rule is told apart.
@@ -524,7 +528,7 @@ class Upstream:
         bound: what the role named by `narrower_than` may do; empty: none is named.
     """
 
-    line: int
+    line: int = field(compare=False)
     broker: str
     settings: Mapping[str, str | int | tuple[str, ...]]
     role_scopes: frozenset[str] = frozenset()
@@ -773,14 +777,11 @@ class TokenRule:
         ),
     )
 
-    def is_bound(self, tool: Tool) -> bool:
-        """Whether the token of a tool is bound to the agent's key: it is sent, or it acts."""
-        return self.agent_key and (tool.effect != "read" or tool.redeem == "server")
-
     def granted(self, tool: Tool) -> dict[str, Any]:
         """What a case can state of the token of a tool: `pins`, as the file writes them."""
-        keys = ["agent_key"] if self.is_bound(tool) else []
-        return {"ttl": f"{self.ttl}s", "bound_to": ["call", *keys]}
+        bound = self.agent_key and (tool.effect != "read" or tool.redeem == "server")
+        keys = ["call", "agent_key"] if bound else ["call"]
+        return {"ttl": f"{self.ttl}s", "bound_to": keys}
 
     def joined(self, other: TokenRule) -> TokenRule:
         """The stricter of both."""

@@ -274,9 +274,10 @@ def _nearly_used(basis: Basis, tool: Tool, limit: Limit, unit: int) -> Iterator[
     """A limit of which so much is used that the smallest step more is too much."""
     rule = tool.args[limit.argument]
     amount = number(basis.scene(tool.name).values.get(f"args.{limit.argument}"))
-    for taken in dict.fromkeys((amount, rule.minimum)):
-        if taken is not None and 0 < int(taken * SCALE) <= limit.maximum:
-            spent = limit.written(limit.maximum - int(taken * SCALE) + unit)
+    for taken in filter(None, dict.fromkeys((amount, rule.minimum))):
+        units = int(taken * SCALE)
+        if 0 < units <= limit.maximum:
+            spent = limit.written(limit.maximum - units + unit)
             for origin in ({f"origin.{limit.argument}": "prompt"}, {}):
                 yield {
                     f"args.{limit.argument}": as_sent(rule.type, taken),
@@ -324,9 +325,7 @@ def frame(basis: Basis) -> Mutated:
     token = root.inside("token", "token")
     for step in w.token.loosened():
         rule = replace(w.token, **step.changes)
-        shown = (
-            tool for tool in w.tools.values() if rule.granted(tool) != w.token.granted(tool)
-        )
+        shown = (t for t in w.tools.values() if rule.granted(t) != w.token.granted(t))
         if tool := next(shown, None):
             yield _loosened(replace(token, tool=tool.name), step)
     yield from _clauses(basis)

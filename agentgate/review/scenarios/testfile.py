@@ -165,12 +165,8 @@ def _same(
         return all(type(item) is str for item in stated) and sorted(stated) == sorted(got)
     if type(stated) is dict and type(got) is dict:
         return stated.keys() == got.keys() and all(
-            _equal(stated[name], got[name]) for name in got
+            _same(stated[name], got[name]) for name in got
         )
-    return _equal(stated, got)
-
-
-def _equal(stated: Any, got: Any) -> bool:
     if type(stated) is type(got) and stated == got:
         return True
     return (number(stated) is not None and number(stated) == number(got)) or seconds(

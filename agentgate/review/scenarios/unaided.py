@@ -338,10 +338,10 @@ def stops(scene: Scene) -> Failures:
     if asked := _asked_about(answer):
         return asked
     used.update({taken.limit: taken.amount for taken in answer.reservations})
-    over = (limit for limit, amount in used.items() if amount > limit.maximum)
     return tuple(
-        Failure(Reason.LIMIT, "limits", f"the calls of {each.tool}", each.bound)
-        for each in over
+        Failure(Reason.LIMIT, "limits", f"the calls of {limit.tool}", limit.bound)
+        for limit, amount in used.items()
+        if amount > limit.maximum
     )
 
 
