@@ -246,12 +246,9 @@ def _rules(one: Tool, other: Tool, version: int) -> Mapping[str, StepUpRule]:
     both = one.args.keys() & other.args.keys()
     found = dict[str, StepUpRule]()
 
-    def asks(rule: StepUpRule) -> StepUpRule:
-        shown = both & {*rule.show} if rule.show else both
-        return replace(rule, line=0, when=(), left_open=(), show=tuple(sorted(shown)))
-
     for rule in other.step_ups:
-        same = next((known for known in one.step_ups if asks(known) == asks(rule)), None)
+        asked = rule.asked_about(both)
+        same = next((known for known in one.step_ups if known.asked_about(both) == asked), None)
         found[rule.id] = (
             replace(rule, id=f"{rule.id}@{version}", line=0) if same is None else same
         )
@@ -264,7 +261,7 @@ def _together(first: Eligible, second: Eligible, rules: Mapping[str, StepUpRule]
         limit = each.limit
         counter = (*limit.counter, each.currency)
         known = taken.get(counter, each)
-        lower = known if known.limit.maximum <= limit.maximum else each
+        lower = known if known.limit.stands_for(limit) else each
         taken[counter] = Reservation(lower.limit, max(known.amount, each.amount), each.currency)
     holds = {hold.rule.id: hold for hold in first.holds}
     for hold in second.holds:

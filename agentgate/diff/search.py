@@ -246,7 +246,7 @@ def _now_allowed(cells: Sequence[Cell], asking: Asking) -> _Effect:
     for cell in cells:
         side = _side_after(side, cell.new, asking.new)
     fired = _rules_that_fire(asking.new, side)
-    return _effect_of("refused", _people_words(fired))
+    return _effect_of("refused", people_words(fired))
 
 
 def _effect_of(was: str, people: str) -> _Effect:
@@ -258,7 +258,7 @@ def _effect_of(was: str, people: str) -> _Effect:
     }
 
 
-def _people_words(rules: Sequence[StepUpRule]) -> str:
+def people_words(rules: Sequence[StepUpRule]) -> str:
     """How many releases, and by whom; empty for none."""
     if not rules:
         return ""
@@ -373,9 +373,9 @@ def _effect_of_weaker_rules(
     asking: Asking,
 ) -> _Effect:
     before = _rules_needed(asking.old, state[0])
-    was = "refused" if before is None else f"allowed after {_people_words(before)}"
+    was = "refused" if before is None else f"allowed after {people_words(before)}"
     fired = _rules_that_fire(asking.new, state[1])
-    return _effect_of(was, _people_words(fired))
+    return _effect_of(was, people_words(fired))
 
 
 def lost_rule(

@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 
 from agentgate.values.patterns import Glob, Pattern
 from agentgate.values.tables import read_table
+from agentgate.values.value_class import names_of
 from agentgate.workflow.clauses.clause import Order
 from agentgate.workflow.clauses.conditions import Conditions
 from agentgate.workflow.clauses.table import CLAUSES
 from agentgate.workflow.clauses.who import AgentRule, UserRule, ViaRule
-from agentgate.workflow.model import StepUpRule, TokenRule
+from agentgate.workflow.model import Limit, StepUpRule, TokenRule
 from agentgate.workflow.operators import OPERATORS
 
 V = TypeVar("V")
@@ -45,6 +46,7 @@ for _rule in (AgentRule, UserRule, ViaRule, Conditions):
         for field in fields(_rule)
         if field.name in _STATED or not field.init
     }
+TABLE["Limit"] = dict.fromkeys(names_of(Limit), LIST) | {"line": NONE}
 _PATHS = {
     "agent": "who.agent",
     "for_user": "who.for_user",
@@ -84,11 +86,11 @@ def without_positions(value: Any) -> Any:
     """
     if _is_record(value):
         rows = _rows_of(value)
-        named = []
-        for field in fields(value):
-            name = field.name
-            if rows.get(name) != NONE or name in {"name", "id"}:
-                named.append((name, without_positions(getattr(value, name))))
+        named = [
+            (name, without_positions(getattr(value, name)))
+            for name in names_of(value)
+            if rows.get(name) != NONE or name in {"name", "id"}
+        ]
         return type(value).__name__, *named
     if isinstance(value, Pattern | Glob):
         return type(value).__name__, value.source
@@ -118,10 +120,10 @@ def fields_without_row(
     """
     if _is_record(value):
         rows = _rows_of(value)
-        for field in fields(value):
-            inner = getattr(value, field.name)
-            here = f"{path}.{field.name}".lstrip(".")
-            if field.name in rows:
+        for name in names_of(value):
+            inner = getattr(value, name)
+            here = f"{path}.{name}".lstrip(".")
+            if name in rows:
                 yield from fields_without_row(inner, here)
             else:
                 yield here, without_positions(inner)
@@ -148,11 +150,11 @@ def differences_to_read(
         yield from differences_to_read(rules_by_id(old), rules_by_id(new), path)
     elif _is_record(old) and type(old) is type(new):
         rows = _rows_of(old)
-        for field in fields(old):
-            answer = rows.get(field.name, READ)
-            here = f"{path}.{_PATHS.get(field.name, field.name)}".lstrip(".")
-            one = getattr(old, field.name)
-            other = getattr(new, field.name)
+        for name in names_of(old):
+            answer = rows.get(name, READ)
+            here = f"{path}.{_PATHS.get(name, name)}".lstrip(".")
+            one = getattr(old, name)
+            other = getattr(new, name)
             if answer == READ and not mean_the_same(one, other):
                 yield here, (one, other)
             elif answer in {CALLS, LIST}:

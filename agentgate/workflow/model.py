@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import date
 from decimal import Decimal
 from math import inf
@@ -474,6 +474,13 @@ class StepUpRule:
         as_many = self.group == old.group and self.count >= old.count
         wider = self.id != old.id and any(order.widens(old, self) for order in self.orders)
         return (old.user or as_many) and not wider
+
+    def asked_about(self, args: set[str]) -> StepUpRule:
+        """What it asks of a person about these arguments, wherever it stands and whenever: two
+        versions that ask the same are equal.
+        """
+        shown = args & {*self.show} if self.show else args
+        return replace(self, line=0, when=(), left_open=(), show=tuple(sorted(shown)))
 
     @property
     def asks(self) -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ from agentgate.decision.answer import Deny, Eligible
 from agentgate.diff import ABSENT, NULL, Finding
 from agentgate.diff.finding import Point
 from agentgate.diff.forms import SAMPLES
-from agentgate.diff.search import missing_rule
+from agentgate.diff.search import missing_rule, people_words
 from agentgate.review.scenarios.scene import Scene, readings
 from agentgate.review.scenarios.values import (
     SceneError,
@@ -122,9 +122,7 @@ def _said(answer: Eligible | Deny) -> str:
         return "refused: " + "; ".join(str(f) for f in answer.failures)
     if not answer.holds:
         return "allowed"
-    count = max(h.rule.count for h in answer.holds)
-    groups = " and ".join(dict.fromkeys(h.rule.group or h.rule.whom for h in answer.holds))
-    return f"allowed after {count} release{'s' if count > 1 else ''} by {groups}"
+    return f"allowed after {people_words([hold.rule for hold in answer.holds])}"
 
 
 def _fact(place: str) -> str:
