@@ -55,7 +55,6 @@ from agentgate.loading.value_types import (
     word_or_list,
     wrong,
 )
-from agentgate.values.value_class import names_of
 from agentgate.workflow.operators import OPERATORS
 from agentgate.workflow.rule import WhenOpen
 
@@ -84,11 +83,11 @@ class Block(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    def stated(self, rule: type | None = None) -> dict[str, Any]:
+    def stated(self, rule: Any = None) -> dict[str, Any]:
         """What it states itself, but for blocks and mappings: lists as tuples. `rule`: of its
         fields.
         """
-        names = names_of(rule) if rule else type(self).model_fields
+        names = rule.__match_args__ if rule else type(self).model_fields
         return {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in self
