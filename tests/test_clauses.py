@@ -84,6 +84,7 @@ APART = {
         "review.report.witness": "of upstream credentials",
         "review.scenarios.scene": "of upstream credentials",
         "review.scenarios.values": "of upstream credentials",
+        "workflow.model": "of upstream credentials",
     },
     "hours": {"decision.decide": "in the sentence of a rule"},
     "per": {

@@ -855,6 +855,11 @@ class Workflow:
     expires_line: int = 0
     in_doubt: tuple[Doubt, ...] = ()
 
+    @property
+    def brokers(self) -> frozenset[str]:
+        """Those of the upstream credentials of all tools."""
+        return frozenset([t.upstream.broker for t in self.tools.values() if t.upstream])
+
 
 # --- pages ------------------------------------------------------------------------------------
 # names that tools give to the most rows of one call, in lower case, without `_` and `-`

@@ -337,11 +337,7 @@ def _around(record: Record, workflow: Workflow, failures: Failures) -> Surroundi
     )
     return Surroundings(
         now,
-        brokers=frozenset(
-            t.upstream.broker
-            for t in workflow.tools.values()
-            if t.upstream and Reason.UPSTREAM not in reasons
-        ),
+        brokers=frozenset() if Reason.UPSTREAM in reasons else workflow.brokers,
         **{
             name: str(record[name]) if name in record else allowed.get(name)
             for name in CONFIGURED

@@ -591,9 +591,8 @@ def circumstances(workflow: Workflow, tenant: str) -> Iterator[tuple[str, Any]]:
     for clause in clauses_of(workflow):
         made |= clause.sample(made)
     yield from made.items()
-    brokers = sorted({t.upstream.broker for t in workflow.tools.values() if t.upstream})
-    if brokers:
-        yield "brokers", brokers
+    if workflow.brokers:
+        yield "brokers", sorted(workflow.brokers)
 
 
 def moment_of(point: Values, now: datetime, *versions: Workflow) -> dict[str, str]:
