@@ -43,7 +43,7 @@ from agentgate.values.canonical import canonical
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Agent, Identity, User, person
 from agentgate.values.times import duration
-from agentgate.values.value_class import as_dict, value_class
+from agentgate.values.value_class import value_class
 from agentgate.values.visible import visible
 from agentgate.workflow.model import StepUpRule
 
@@ -242,6 +242,11 @@ def _rows(question: Question, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
 def text_lines(question: Question, zone: tzinfo | None = UTC) -> list[str]:
     """The question as plain text."""
     return [f"{label:<{_LABEL}}{line}".rstrip() for label, line in rows_of(question, zone)]
+
+
+def as_dict(value: Any) -> dict[str, Any]:
+    """The fields of a value by name, as they are."""
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def as_json(question: Question) -> dict[str, Any]:

@@ -27,11 +27,6 @@ def names_of(cls: Any) -> tuple[str, ...]:
     return tuple([each.name for each in fields(cls)])
 
 
-def as_dict(value: Any) -> Json:
-    """The fields of a value by name, as they are."""
-    return {name: getattr(value, name) for name in value.__slots__}
-
-
 def set_derived(value: Any, **fields: Any) -> None:
     """Set what a value works out of its other fields (in ``__post_init__``)."""
     for name, derived in fields.items():

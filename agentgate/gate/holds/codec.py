@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from agentgate.decision.hold import Approver, Hold, as_json, from_json
+from agentgate.decision.hold import Approver, Hold, as_dict, as_json, from_json
 from agentgate.errors import StoreUnavailable
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical, parse
-from agentgate.values.value_class import Json, as_dict
+from agentgate.values.value_class import Json
 
 # fields of a hold that are stored as they are
 _PLAIN = ("id", "tenant", "run", "tool", "tool_call_id")
