@@ -31,9 +31,7 @@ class MemoryStore:
 
     def __init__(self, _url: str = "memory://") -> None:
         self._client = fakeredis.FakeStrictRedis(server=fakeredis.FakeServer(), protocol=2)
-        self._lineage = (
-            f"local function lineage() return '{secrets.token_hex(20)}', true end".encode()
-        )
+        self._lineage = f"local function lineage() return '{secrets.token_hex(20)}', true end"
         self._scripts: dict[str, str] = {}
         self._lock = threading.Lock()
         self._closed = False
@@ -69,8 +67,10 @@ class MemoryStore:
             self._client.close()
 
     def _load(self, name: str) -> str:
-        text = script(name).text.replace(read_source("_lineage").encode(), self._lineage)
-        sha = self._scripts[name] = self._client.script_load(text)
+        text = script(name).text.decode().replace(read_source("_lineage"), self._lineage)
+        # a function: fakeredis compiles what it is sent at each call
+        self._client.eval(f"redis.of_{name} = function()\n{text}\nend", 0)
+        sha = self._scripts[name] = self._client.script_load(f"return redis.of_{name}()")
         return sha
 
 
