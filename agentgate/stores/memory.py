@@ -48,8 +48,8 @@ class MemoryStore:
                 raise StoreUnavailable(
                     "the store is closed" if self._closed else "the deadline has passed"
                 )
-            sha = self._scripts.get(op.script) or self._load(op.script)
-            return self._client.evalsha(sha, len(op.keys), *op.keys, *op.args)
+            text = self._scripts.get(op.script) or self._define(op.script)
+            return self._client.eval(text, len(op.keys), *op.keys, *op.args)
         except RedisError as error:
             raise StoreUnavailable(f"memory store: {error}") from error
         finally:
@@ -66,12 +66,13 @@ class MemoryStore:
             self._client.flushall()
             self._client.close()
 
-    def _load(self, name: str) -> str:
+    def _define(self, name: str) -> str:
+        """What defines a script and runs it, once: fakeredis compiles what it is sent at each
+        call.
+        """
         text = script(name).text.decode().replace(read_source("_lineage"), self._lineage)
-        # a function: fakeredis compiles what it is sent at each call
-        self._client.eval(f"redis.of_{name} = function()\n{text}\nend", 0)
-        sha = self._scripts[name] = self._client.script_load(f"return redis.of_{name}()")
-        return sha
+        self._scripts[name] = run = f"return redis.of_{name}()"
+        return f"redis.of_{name} = function()\n{text}\nend\n{run}"
 
 
 class AsyncMemoryStore:
