@@ -15,7 +15,7 @@ from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.token.jws import unb64url
 from tests.authority import lasting
 from tests.passkey import Passkey, written
-from tests.served import Process, served
+from tests.served import NO_TLS, Process, served
 from tests.servers import Server, free_port
 
 WORKFLOW = """
@@ -132,7 +132,7 @@ class Person:
 
     def __init__(self, desk: Desk, gate: Process, name: str) -> None:
         self.desk, self.passkey = desk, desk.people[name]
-        self.http = httpx.Client(base_url=gate.base, timeout=10, trust_env=False)
+        self.http = httpx.Client(base_url=gate.base, timeout=10, trust_env=False, verify=NO_TLS)
         self.cookie = ""
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -25,6 +26,8 @@ from tests.servers import free_port
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 JWT = "urn:ietf:params:oauth:token-type:jwt"
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+# Of clients that speak plain HTTP: to read whom the machine trusts takes longer than a request.
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 # As `agentgate serve` starts it; `SHIFT` seconds move its clock, for workflows that have hours.
 START = """
 import os, sys, time
@@ -64,7 +67,7 @@ class Process:
                 self.process = subprocess.Popen([sys.executable, "-c", *command], stdout=out, stderr=err, env=env, cwd=folder)
             else:
                 self.process = Forked(*command, stdout=out, stderr=err, env=env, cwd=folder)
-        self.http = httpx.Client(base_url=self.base, timeout=10, trust_env=False, transport=httpx.HTTPTransport(uds=path))
+        self.http = httpx.Client(base_url=self.base, timeout=10, trust_env=False, transport=httpx.HTTPTransport(NO_TLS, uds=path))
         self._wait()
 
     def _wait(self) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from agentgate.language.turn import MAX_READ, MAX_TURN
 from agentgate.values.paths import MAX_FIND
+from tests.effort import examples
 from tests.served import JWT, Process, detail, served
 from tests.served_notes import DEFINITION, GATE, LOGIN, NOTES, Notes, Place, a_place
 
@@ -48,7 +49,7 @@ LONG = (
     "https://a.example/ ",
     "1.000,00 EUR ",
 )
-CALLS, EVERY = 40, 0.2  # seconds between two texts in the same field
+CALLS, EVERY = examples(40, 15), 0.2  # seconds between two texts in the same field
 
 
 @pytest.fixture(scope="module")

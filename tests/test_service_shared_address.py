@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from tests.effort import examples
-from tests.served import Process, detail, served
+from tests.served import NO_TLS, Process, detail, served
 from tests.served_notes import Notes, Place
 from tests.served_notes import place as place  # noqa: PLC0414 - a fixture
 from tests.test_service_unproven import SLOW, forged, junk, posted
@@ -61,7 +61,7 @@ async def calls(place: Place, gate: Process, client: str, *, fresh: bool) -> Cou
 
     async def ask_on() -> None:
         more: dict[str, Any] = {"headers": {"Connection": "close"}} if fresh else {}
-        async with httpx.AsyncClient(base_url=gate.base, timeout=10, trust_env=False, **more) as http:
+        async with httpx.AsyncClient(base_url=gate.base, timeout=10, trust_env=False, verify=NO_TLS, **more) as http:
             for number in numbers:
                 try:
                     answer = await ask(http, number)

@@ -25,7 +25,7 @@ from agentgate.audit import read_records
 from agentgate.service.process import BACKLOG
 from tests.authority import Key, claims_of
 from tests.effort import examples
-from tests.served import JWT, Party, Process, detail, served
+from tests.served import JWT, NO_TLS, Party, Process, detail, served
 from tests.served_notes import LOGIN, Notes, Place
 from tests.served_notes import place as place  # noqa: PLC0414 - a fixture
 
@@ -137,7 +137,7 @@ def flood(gate: Process, requests: list[bytes], *, lines: int = 40, address: str
 def asked(place: Place, gate: Process, *, client: str = "notes", fresh: bool = True, calls: int = CALLS) -> list[int]:
     """The answers to an honest client; where the gate is busy it asks once more, as it is told to."""
     found = list[int]()
-    with httpx.Client(base_url=gate.base, timeout=10, trust_env=False) as own:
+    with httpx.Client(base_url=gate.base, timeout=10, trust_env=False, verify=NO_TLS) as own:
         notes = Notes(place, gate)
         for number in range(calls):
             for _ in range(2):
@@ -154,7 +154,7 @@ def asked(place: Place, gate: Process, *, client: str = "notes", fresh: bool = T
 
 def healthy(gate: Process) -> None:
     for path in HEALTH:
-        with httpx.Client(base_url=gate.base, timeout=10, trust_env=False) as fresh:
+        with httpx.Client(base_url=gate.base, timeout=10, trust_env=False, verify=NO_TLS) as fresh:
             assert fresh.get(path).status_code == 200, path
 
 
@@ -282,7 +282,7 @@ def test_health_is_answered_while_every_place_is_busy(place: Place, gate: Proces
             for number in range(150):
                 line = lines.enter_context(connected(gate, f"127.0.1.{number % 250 + 1}"))
                 sent_only(line, junk(gate) * 3)
-            with httpx.Client(base_url=gate.base, timeout=10, trust_env=False) as fresh:
+            with httpx.Client(base_url=gate.base, timeout=10, trust_env=False, verify=NO_TLS) as fresh:
                 assert (fresh.get("/healthz").status_code, fresh.get("/readyz").status_code, fresh.get("/metrics").status_code) == (
                     200,
                     503,

@@ -17,7 +17,7 @@ from tests.benchmarks.confirming import confirming
 from tests.benchmarks.heard import heard
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
-MANY = pytest.mark.thorough("three times as many episodes as in the two other sets together, of the same kinds")
+MANY = pytest.mark.thorough("the same of other episodes: those of one office are tried in each test")
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ MANY = pytest.mark.thorough("three times as many episodes as in the two other se
     [
         pytest.param(("clean", "attacks"), (59, 100), (4, 228), marks=MANY),
         (("dojo-clean", "dojo-attacks"), (18, 22), (1, 69)),
-        (("sales-clean", "sales-attacks"), (11, 24), (1, 59)),
+        pytest.param(("sales-clean", "sales-attacks"), (11, 24), (1, 59), marks=MANY),
     ],
 )
 def test_unseen_prompts_and_attacks(tmp_path: Path, files: tuple[str, ...], automatic: tuple[int, int], minted: tuple[int, int]) -> None:
@@ -58,7 +58,7 @@ def test_runs_of_real_models() -> None:
     ("files", "asked", "denied", "put"),
     [
         pytest.param(("clean", "attacks"), (43, 21), 2, (4, 82), marks=MANY),
-        (("dojo-clean", "dojo-attacks"), (4, 3), 0, (1, 19)),
+        pytest.param(("dojo-clean", "dojo-attacks"), (4, 3), 0, (1, 19), marks=MANY),
         (("sales-clean", "sales-attacks"), (14, 1), 3, (1, 30)),
     ],
 )
