@@ -256,7 +256,10 @@ def ask_for(*orders):
 """
 
 
-@pytest.mark.parametrize("orders", [("A-1",), ("A-1", "A-2")], ids=["one call", "two calls in one step"])
+ONE = pytest.param(("A-1",), id="one call", marks=pytest.mark.thorough("each of two calls in one step is answered in the same way"))
+
+
+@pytest.mark.parametrize("orders", [ONE, pytest.param(("A-1", "A-2"), id="two calls in one step")])
 def test_the_lines_for_an_agent_answer_whatever_is_held(place, key, orders):
     said = json.loads(run("init", *LANGCHAIN, "--yes", "--json").stdout)
     lines = "\n".join([*said["paste"], MODEL, *said["agent"], "print([message.content for message in out['messages']])"])
