@@ -279,16 +279,24 @@ def test_who_sends_much_and_waits_is_closed_where_many_wait(monkeypatch: pytest.
 
 
 @contextmanager
-def one_place(answer: Any) -> Iterator[tuple[Connections, int]]:
-    """A server with one place, which a silent connection has; its port."""
-    places = Connections(1, lambda _: False)
+def one_server(answer: Any, places: Connections | None = None) -> Iterator[int]:
+    """The port of a server with these places, or 8."""
+    places = places or Connections(8, lambda _: False)
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[dict[str, Any]]:
         yield {"connections": places}
 
     app = Starlette(routes=[Route("/", answer, methods=["POST"])], lifespan=lifespan)
-    with in_thread(app, http=process._Patient) as port, socket.create_connection(("127.0.0.1", port)):
+    with in_thread(app, http=process._Patient) as port:
+        yield port
+
+
+@contextmanager
+def one_place(answer: Any) -> Iterator[tuple[Connections, int]]:
+    """A server with one place, which a silent connection has; its port."""
+    places = Connections(1, lambda _: False)
+    with one_server(answer, places) as port, socket.create_connection(("127.0.0.1", port)):
         deadline = time.monotonic() + 10
         while not places._count:
             assert time.monotonic() < deadline
@@ -412,6 +420,36 @@ def test_who_takes_no_answer_is_disconnected(monkeypatch: pytest.MonkeyPatch, co
         while places._peers:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+def test_head_and_body_of_an_answer_are_sent_together() -> None:
+    with one_server(told_size) as port, socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        for _ in range(50):
+            line.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+            assert line.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"  # this waits for no answer
+            line.sendall(b"abc")
+            head, _, body = line.recv(1 << 16).partition(b"\r\n\r\n")
+            assert (head[:15], body) == (b"HTTP/1.1 200 OK", b"3")
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST / HTTP/1.1\r\nHost"], ids=["nothing", "half a head"])
+def test_who_is_silent_after_a_long_request_has_no_more_time_than_after_a_short_one(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    monkeypatch.setattr(process, "HEADER_SECONDS", 0.4)
+    monkeypatch.setattr(process, "ANSWER_SECONDS", 8)
+
+    async def slow(_: Any) -> PlainTextResponse:
+        await asyncio.sleep(1)  # longer than a head may take
+        return PlainTextResponse("x")
+
+    with one_server(slow) as port, socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+        line.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        assert line.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        line.sendall(sent)
+        began = time.monotonic()
+        with suppress(ConnectionError):
+            assert line.recv(1) == b""
+        assert time.monotonic() - began < 4
 
 
 def test_whether_a_peer_is_a_proxy_is_not_read_anew_for_each_of_many(monkeypatch: pytest.MonkeyPatch) -> None:

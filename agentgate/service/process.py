@@ -77,7 +77,7 @@ class OneProcess(uvicorn.Server):
         await super().startup(sockets)
         for server in self.servers:
             for shared in server.sockets:
-                with socket.socket(fileno=os.dup(shared.fileno())) as line:
+                with shared.dup() as line:
                     line.listen(WAITING)
 
 
@@ -146,6 +146,26 @@ WAITING = 4096  # connections that wait to be accepted
 MAX_HEAD = 64 * 1024  # bytes of a request's line and headers
 
 
+class _WholeAnswers:
+    """A transport on which head and body of an answer leave in one write, when it is whole."""
+
+    def __init__(self, protocol: H11Protocol) -> None:
+        self._protocol = protocol
+        self._transport = protocol.transport
+        self._held = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send it, and what is held; of an answer that goes on, hold it."""
+        self._held += data
+        cycle = self._protocol.cycle
+        if getattr(cycle, "response_complete", True) or not cycle.response_started:
+            self._transport.write(self._held)
+            self._held = b""
+
+
 class _Patient(H11Protocol):
     """h11's protocol, with an end to its patience: uvicorn waits for ever for a header that
     never ends, and for who reads no answer.
@@ -153,12 +173,10 @@ class _Patient(H11Protocol):
     It knows a Unix socket's peer, and takes part in who has to make room for whom.
     """
 
-    _ends: asyncio.TimerHandle | None = None
-
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        if self.client is None:
-            self.client = _unix_peer(transport)
+        self.transport = _WholeAnswers(self)  # type: ignore[assignment]  # it is one
+        self.client = self.client or _unix_peer(transport)
         self._connections: Connections = self.app_state["connections"]
         self._own = self._connections.add(
             self.client[0] if self.client is not None else "", transport.abort
@@ -166,7 +184,8 @@ class _Patient(H11Protocol):
         self.app_state = {**self.app_state, "connection": self._own}
         if not self._own.placed.is_set():
             self.app = self._connections.only_health(self.app, self._own)
-        self._end_after(HEADER_SECONDS)
+        self._end = self.loop.time() + HEADER_SECONDS
+        self._watch()
 
     def data_received(self, data: bytes) -> None:
         if self._connections.take_bytes(self._own, len(data)):
@@ -196,29 +215,36 @@ class _Patient(H11Protocol):
         super().on_response_complete()  # which may begin with the next request
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._ends is not None:
-            self._ends.cancel()
+        self._timer.cancel()
         self._connections.remove(self._own)
         super().connection_lost(exc)
 
     def _end_after(self, seconds: float) -> None:
-        if self._ends is not None:
-            self._ends.cancel()
-        self._ends = self.loop.call_later(seconds, self.transport.abort)
+        self._end = self.loop.time() + seconds
+        # a timer that comes too early finds out
+        if self._end < self._timer.when():
+            self._timer.cancel()
+            self._watch()
+
+    def _watch(self) -> None:
+        if (left := self._end - self.loop.time()) > 0:
+            self._timer = self.loop.call_later(left, self._watch)
+        else:
+            self.transport.abort()
 
 
 def _unix_peer(transport: Any) -> tuple[str, int] | None:
     """``unix:UID`` of the process that connected, by the kernel's word (Linux); None: this is
     no Unix socket, or nobody says.
     """
+    line = transport.get_extra_info("socket")
     try:
-        with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as line:
-            if line.family != socket.AF_UNIX:
-                return None
-            _, uid, _ = struct.unpack(
-                "iII",
-                line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")),
-            )
+        if line.family != socket.AF_UNIX:
+            return None
+        _, uid, _ = struct.unpack(
+            "iII",
+            line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")),
+        )
     except (OSError, AttributeError):
         return None
     return f"unix:{uid}", 0
@@ -259,8 +285,8 @@ def _plain(_: Any, __: str, event: Any) -> Any:
         for name, value in event.items()
         if not name.startswith("_") and name != "exc_info"
     }
-    if record is not None and record.exc_info and record.exc_info[0] is not None:
-        kept["error"] = record.exc_info[0].__name__
+    if record and record.exc_info and (kind := record.exc_info[0]):
+        kept["error"] = kind.__name__
         kept["event"] = str(kept["event"]).split("\n")[0]
     trace = str(kept["event"]).rstrip().splitlines()
     # `not_opened` said it; of a bug, all is shown
