@@ -15,7 +15,6 @@ more.
 from __future__ import annotations
 
 import hmac
-import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +22,6 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 
-from agentgate.decision.answer import Decision
 from agentgate.errors import CredentialRefused, RequestRefused, TokenRefused
 from agentgate.gate.proving import OverHTTP
 from agentgate.gate.run import AsyncRun
@@ -47,7 +45,7 @@ from agentgate.service.settings import ServiceSettings
 from agentgate.service.state import Service
 from agentgate.token.dpop import MAX_PROOF, DPoP
 from agentgate.token.jws import split
-from agentgate.token.mint import DETAIL_TYPE, CallToken
+from agentgate.token.mint import DETAIL_TYPE, CallToken, detail_of
 from agentgate.token.signing import KeyRing
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.value_class import value_class
@@ -103,9 +101,9 @@ class AskedCall:
     arguments: Mapping[str, Any]
     workflow: str
     locations: tuple[str, ...]
-    tool_call_id: str | None
-    run: str | None
-    tenant: str | None
+    tool_call_id: str | None = None
+    run: str | None = None
+    tenant: str | None = None
 
 
 def read_detail(data: str) -> AskedCall:
@@ -125,9 +123,7 @@ def read_detail(data: str) -> AskedCall:
     if detail["type"] != DETAIL_TYPE:
         raise malformed("authorization_details.type", "another", DETAIL_TYPE, _ERROR)
     if detail.get("actions", ["invoke"]) != ["invoke"]:
-        raise malformed(
-            "authorization_details.actions", "another", json.dumps(["invoke"]), _ERROR
-        )
+        raise malformed("authorization_details.actions", "another", '["invoke"]', _ERROR)
     workflow = checked_members(
         detail["workflow"],
         "authorization_details.workflow",
@@ -154,9 +150,7 @@ def read_detail(data: str) -> AskedCall:
         detail["arguments"],
         text(workflow["id"], "authorization_details.workflow.id", _ERROR),
         tuple(text(each, "authorization_details.locations", _ERROR) for each in locations),
-        named.get("tool_call_id"),
-        named.get("run"),
-        named.get("tenant"),
+        **named,
     )
 
 
@@ -437,19 +431,6 @@ async def proven_run(
     return run, tool
 
 
-async def decide(
-    run: AsyncRun, asked: AskedCall, definition: str, connection: Connection
-) -> Decision:
-    """Step 8."""
-    return await run.authorize(
-        asked.tool,
-        asked.arguments,
-        tool_call_id=asked.tool_call_id,
-        definition=definition,
-        connection=connection,
-    )
-
-
 def definition_of(settings: ServiceSettings, tool: Tool | None) -> str:
     """The digest of a tool's definition, as the settings have it from its server; never as an
     agent says.
@@ -521,15 +502,13 @@ def _not_permitted(field: str, got: str, expected: str) -> RequestRefused:
 
 def success(token: CallToken) -> dict[str, Any]:
     """RFC 8693 section 2.2.1 with RFC 9396 section 7."""
-    text = token.reveal()
-    claims = orjson.loads(split(text).unverified_payload)  # ours: it was signed a moment ago
+    claims = token.claims
     return {
-        "access_token": text,
+        "access_token": token.reveal(),
         "issued_token_type": ACCESS_TOKEN,
-        "token_type": "DPoP"
-        if "jkt" in claims.get("cnf", {})
-        else "Bearer",  # one for a certificate is sent as Bearer (RFC 8705 section 3)
-        "expires_in": max(1, int(claims["exp"] - time.time())),
-        "scope": claims["scope"],
-        "authorization_details": claims["authorization_details"],
+        # one for a certificate is sent as Bearer (RFC 8705 section 3)
+        "token_type": "Bearer" if claims.cnf_jkt is None else "DPoP",
+        "expires_in": max(1, int(claims.exp - time.time())),
+        "scope": claims.shared.scope,
+        "authorization_details": (detail_of(claims),),
     }

@@ -34,7 +34,6 @@ from agentgate.service.exchange import (
     check_known_by_it,
     check_supported,
     checked_types,
-    decide,
     definition_of,
     fresh,
     proven_run,
@@ -53,6 +52,10 @@ from agentgate.values.canonical import canonical, parse
 from agentgate.values.refusal import AnswerRefused, Failure, Reason
 
 DEFERRED = "urn:ietf:params:oauth:grant-type:deferred"
+# parameters that a deferred request was made with
+_OF_EXCHANGES = (
+    "authorization_details resource audience scope requested_token_type completion_mode".split()
+)
 _AFTER = 60  # seconds that the code outlives the time to answer, so that the end can be told
 _OVER = {"expired": "expired_token", "cancelled": "invalid_grant", "refused": "access_denied"}
 
@@ -61,12 +64,12 @@ def pending(code: str, hold: Hold) -> RequestRefused:
     """Nobody answered yet. Beside the draft's members: which hold it is, and whose yes it waits
     for.
     """
-    more: dict[str, Any] = {
+    more = {
         "deferral_code": code,
         "expires_in": max(1, int(hold.expires_at - time.time())),
         "interval": POLL_SECONDS,
+        "hold": {"id": hold.id, "whom": hold.question.whom},
     }
-    more |= {"hold": {"id": hold.id, "whom": hold.question.whom}}
     return RequestRefused(400, "authorization_pending", more=more)
 
 
@@ -115,15 +118,7 @@ async def deferred(
     Raises:
         RequestRefused.
     """
-    check_supported(
-        form,
-        "authorization_details",
-        "resource",
-        "audience",
-        "scope",
-        "requested_token_type",
-        "completion_mode",
-    )
+    check_supported(form, *_OF_EXCHANGES)
     code = form.get("deferral_code", "")
     tenant = code.partition(".")[2]
     if tenant not in caller.settings.tenants:
@@ -262,8 +257,13 @@ async def _exchanged(
     run, tool = await proven_run(asked, request, service)
     if caller.claimed:
         service.take(request, caller.id)
-    decision = await decide(
-        run, asked.asked, definition_of(service.settings, tool), asked.shown.connection
+    call = asked.asked
+    decision = await run.authorize(
+        call.tool,
+        call.arguments,
+        tool_call_id=call.tool_call_id,
+        definition=definition_of(service.settings, tool),
+        connection=asked.shown.connection,
     )
     if isinstance(decision, Allow):
         return decision.token

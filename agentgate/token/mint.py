@@ -220,12 +220,8 @@ def new_jti() -> str:
     return os.urandom(16).hex()
 
 
-def payload(claims: MintClaims) -> bytes:
-    """The JSON a token signs, in the one form a verifier accepts.
-
-    Raises:
-        CanonicalError: a value is not JSON text, integer or object.
-    """
+def detail_of(claims: MintClaims) -> dict[str, Any]:
+    """What a token says of its call: its one `authorization_details`."""
     shared = claims.shared
     workflow_id, version, workflow_digest = shared.workflow
     detail = {
@@ -246,6 +242,16 @@ def payload(claims: MintClaims) -> bytes:
         detail["head_digest"] = claims.head_digest
     if claims.releases:
         detail["releases"] = claims.releases
+    return detail
+
+
+def payload(claims: MintClaims) -> bytes:
+    """The JSON a token signs, in the one form a verifier accepts.
+
+    Raises:
+        CanonicalError: a value is not JSON text, integer or object.
+    """
+    shared = claims.shared
     body = {
         "iss": shared.iss,
         "sub": shared.sub,
@@ -256,7 +262,7 @@ def payload(claims: MintClaims) -> bytes:
         "jti": claims.jti,
         "txn": claims.txn,
         "scope": shared.scope,
-        "authorization_details": (detail,),
+        "authorization_details": (detail_of(claims),),
         "act": shared.act,
         "tenant": shared.tenant,
         "gen": claims.gen,
