@@ -213,16 +213,15 @@ def _around(endpoint: Endpoint, refuse: Refusing) -> Callable[[Request], Awaitab
         began = time.perf_counter()
         service: Service = request.app.state.service
         span = _span(request, service)
-        request.state.client = request.state.run = request.state.claimed = (
-            request.state.peer
-        ) = ""
+        state = request.state
+        state.client = state.run = state.claimed = state.peer = ""
         refused: RequestRefused | None = None
         try:
             response = await _in_turn(endpoint, request, service)
         except Exception as error:  # noqa: BLE001 - whatever it is becomes a refusal, and is logged by its type
             refused = _refused(error)
             if isinstance(error, RunRefused) and error.run:
-                request.state.run = error.run
+                state.run = error.run
             response = refuse(refused)
         if (
             len(named := request.headers.getlist("x-request-id")) == 1
@@ -230,18 +229,14 @@ def _around(endpoint: Endpoint, refuse: Refusing) -> Callable[[Request], Awaitab
             and named[0].isprintable()
         ):
             response.headers["X-Request-ID"] = named[0]
-        connections: Connections | None = getattr(request.state, "connections", None)
-        if connections is not None and connections.ends(request.state.connection):
+        connections: Connections | None = getattr(state, "connections", None)
+        if connections is not None and connections.ends(state.connection):
             response.headers["Connection"] = "close"
         seconds = time.perf_counter() - began
         if refused is not None and refused.error == _CHALLENGE:
             refused = None
-        service.counts.count(
-            _route(request),
-            response.status_code,
-            refused.error if refused is not None else "",
-            seconds,
-        )
+        code = refused.error if refused is not None else ""
+        service.counts.count(_route(request), response.status_code, code, seconds)
         if refused is not None and any(
             each.reason is Reason.OUTCOME_UNKNOWN for each in refused.failures
         ):
@@ -249,7 +244,7 @@ def _around(endpoint: Endpoint, refuse: Refusing) -> Callable[[Request], Awaitab
         _tell(request, response.status_code, seconds, refused)
         if span is not None:
             span.set({"http.response.status_code": response.status_code})
-            span.end(refused.error if refused is not None else "")
+            span.end(code)
         return response
 
     return answer
@@ -259,29 +254,30 @@ async def _in_turn(endpoint: Endpoint, request: Request, service: Service) -> Re
     """What an endpoint answers. Nobody is answered without a turn: who has no body has it
     first, a body is read before it.
     """
+    state = request.state
     # another server than ours says nothing of it
-    connection = request.state.connection = getattr(
-        request.state, "connection", None
-    ) or OpenConnection("", bool)
-    request.state.peer = service.peer(request)
+    connection = state.connection = getattr(state, "connection", None) or OpenConnection(
+        "", bool
+    )
+    state.peer = service.peer(request)
     line = service.health_line if request.scope["path"] in HEALTH else service.line
-    with line.stand(request.state.peer, connection) as request.state.turn:
+    with line.stand(state.peer, connection) as state.turn:
         try:
             _check_head(request)
             if request.method == "GET":
-                await request.state.turn()
+                await state.turn()
             return await endpoint(request, service)
         finally:
-            await request.state.turn()
-            connection.proven = request.state.client
+            await state.turn()
+            connection.proven = state.client
 
 
 def _span(request: Request, service: Service) -> Span | None:
     """The span of a request: its method and route, never its URL or headers."""
     tracing = service.core.tracing
-    route = _route(request)
     if tracing is None:
         return None
+    route = _route(request)
     said: dict[str, str | int] = {"http.request.method": _method(request), "http.route": route}
     return tracing.begin(f"{_method(request)} {route}", said, headers=request.headers)
 
@@ -350,22 +346,21 @@ def _tell(
         "status": status,
         "ms": round(seconds * 1000, 1),
     }
-    said |= {
-        name: value for name in ("client", "run") if (value := getattr(request.state, name))
-    }
+    state = request.state
+    said |= {name: value for name in ("client", "run") if (value := getattr(state, name))}
     if refused is not None:
         said |= {"error": refused.error, "reasons": reasons_of(refused.failures)}
-        said |= {} if request.state.client else {"from": request.state.peer}
+        said |= {} if state.client else {"from": state.peer}
     service: Service = request.app.state.service
     if (summary := service.untold.summary()) is not None:
         _log.warning("unproven", **summary)
-    unproven = not request.state.client or (refused is not None and not request.state.run)
+    unproven = not state.client or (refused is not None and not state.run)
     if unproven and service.lines.take("answered" if refused is None else "refused"):
         service.untold.count(
             _route(request),
             str(status),
-            request.state.claimed,
-            request.state.peer,
+            state.claimed,
+            state.peer,
             refusal=said,
         )
         return

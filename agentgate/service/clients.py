@@ -23,7 +23,7 @@ from agentgate.identity.door import Client, ProvenClient
 from agentgate.identity.keys import KeySource
 from agentgate.identity.settings import ClientSettings
 from agentgate.identity.signed import LEEWAY, read
-from agentgate.service.messages import bearer, malformed, one_header, unavailable
+from agentgate.service.messages import bearer, one_header, unavailable
 from agentgate.service.served import ServedGate
 from agentgate.service.settings import Role, Served, ServiceSettings
 from agentgate.stores import ops
@@ -37,12 +37,8 @@ def connection_of(request: Request, settings: ServiceSettings) -> Connection:
     """
     peer = request.client.host if request.client is not None else ""
     name = settings.certificate_header
-    passed = request.headers.getlist(name) if name else []
-    if len(passed) > 1:
-        raise malformed(str(name), "several", "one header")
-    return Connection(
-        peer, ",".join(request.headers.getlist("x-forwarded-for")), passed[0] if passed else ""
-    )
+    passed = one_header(request, name) if name else None
+    return Connection(peer, ",".join(request.headers.getlist("x-forwarded-for")), passed or "")
 
 
 def thumbprint_of(request: Request, settings: ServiceSettings) -> str | None:
@@ -125,7 +121,7 @@ class Clients:
             )
         assertion = form.get("client_assertion")
         kind = form.get("client_assertion_type")
-        if (assertion is None) != (kind is None) or (kind is not None and kind != ASSERTION):
+        if kind != (assertion and ASSERTION):
             raise unknown(
                 "client_assertion_type", str(kind)[:80], f"{ASSERTION}, with a client_assertion"
             )
@@ -151,8 +147,9 @@ class Clients:
         if assertion := bearer(request):
             credential = Credential(assertion)
             named = _unverified_name(credential)
-        request.state.claimed = named if named in self._settings.clients else ""
-        await request.state.turn(request.state.claimed)
+        state = request.state
+        state.claimed = named if named in self._settings.clients else ""
+        await state.turn(state.claimed)
         caller = (
             self._certified(named, request)
             if credential is None

@@ -125,7 +125,7 @@ def problem(refused: RequestRefused) -> Response:
 SECONDS = 5.0
 MAX_FIELDS = 32
 _DEPTH = 32
-_CLAIMED = re.compile(rb"(?:^|&)client_id=([\w.-]{1,200})(?:&|$)", re.ASCII)
+_CLAIMED = re.compile(rb"&client_id=([\w.-]{1,200})(?:&|$)", re.ASCII)
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 
@@ -141,7 +141,8 @@ async def _body(request: Request, kind: str, most: int) -> bytes:
         raise RequestRefused(415, "invalid_request", f"content-type: expected {kind}")
     if one_header(request, "content-encoding") not in {None, "identity"}:
         raise RequestRefused(415, "invalid_request", "content-encoding: expected none")
-    request.state.turn.leave()
+    state = request.state
+    state.turn.leave()
     read = bytearray()
     try:
         async with asyncio.timeout(SECONDS):
@@ -160,11 +161,11 @@ async def _body(request: Request, kind: str, most: int) -> bytes:
         ) from None
     if (
         kind == FORM
-        and (named := _CLAIMED.search(read))
+        and (named := _CLAIMED.search(b"&" + read))
         and (client := named[1].decode()) in request.app.state.service.settings.clients
     ):
-        request.state.claimed = client
-    await request.state.turn(request.state.claimed)
+        state.claimed = client
+    await state.turn(state.claimed)
     return bytes(read)
 
 
@@ -209,12 +210,11 @@ def _unescaped(text: str) -> str:
     """Text with what its escapes stand for (RFC 3986 section 2.1), all in one pass; ValueError:
     another escape.
     """
+    text = text.replace("+", " ")
     if "%" in text:
         text = text.replace("\\", "\\\\").replace("%", "\\x")
-        return (
-            text.replace("+", " ").encode().decode("unicode_escape").encode("latin-1").decode()
-        )
-    return text.replace("+", " ")
+        text = text.encode().decode("unicode_escape").encode("latin-1").decode()
+    return text
 
 
 async def read_json(
