@@ -41,7 +41,9 @@ def test_fresh_phrasings(half: str) -> None:
     counts = granted(half)
     assert counts["conditions"][0] == counts["labels"][0] == 0
     assert counts["tails"][0] <= {"development": 0, "measured": 6}[half]
-    assert counts["later"][0] <= 13
+    assert counts["later"][0] <= {"development": 2, "measured": 5}[half]
+    assert counts["overtaken"][0] <= {"development": 3, "measured": 4}[half]
+    assert counts["ordinary"][0] >= {"development": 33, "measured": 27}[half]
     assert counts["plain"][0] == counts["plain"][1]
 
 
@@ -267,6 +269,37 @@ def test_what_is_for_another_time_than_its_tools_take_asks(prompt: str, tmp_path
 )
 def test_a_time_that_is_told_or_taken_asks_nobody(prompt: str, workflow: str, tmp_path: Path) -> None:
     assert isinstance(answer(tmp_path, prompt, "refund", {"order": "ORD-1"}, workflow), Allow)
+
+
+# --- what a later turn tells ------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "turn",
+    [
+        *("She still wears them", "The old lamp works again", "Dad did it himself", "The coat came back"),
+        *("The bank refused it", "Uncle Theo has it", "They gave us a voucher", "I've got one", "I'll bring them"),
+        *("I noticed a dent", "We decided to walk", "I meant the other shop", "Jo says it is torn", "Jo told me that the lid was open"),
+        *("It is paid", "It's been mended", "She's out of town", "The lift is blocked.", "It looks odd", "My aunt left"),
+    ],
+)
+def test_what_may_have_overtaken_a_request_is_asked_about(turn: str) -> None:
+    assert presence("Please send the parcel", turn) == "unclear"
+    assert presence("Please send the parcel", turn, "Please send the parcel") == "present"
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        *("She needs it by noon", "He asked me for it", "It is the one on the shelf", "They live next door", "It arrived damaged"),
+        *("Let me know when it's done", "Thanks again", "I meant 50", "What is paid by card?", "Is she still at home?", "It is over 40"),
+        *("This helps me a lot", "That looks good", "Jo works with us", "Use the short form", "No rush"),
+    ],
+)
+def test_a_reason_a_detail_or_a_question_takes_nothing_back(turn: str) -> None:
+    assert presence("Please send the parcel", turn) == "present"
+
+
+def test_what_a_first_turn_tells_beside_its_request_is_a_reason() -> None:
+    assert presence("Please refund ORD-1. She still has it, and the shop refused it.") == "present"
 
 
 # --- a name in quotation marks ------------------------------------------------------------------------------------------------------

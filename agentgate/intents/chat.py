@@ -98,7 +98,7 @@ def _question(intents: Vocabulary, said: Turns) -> str:
         for intent in intents
     ]
     return json.dumps(
-        {"intents": vocabulary, "turns": [_plain(text) for text in said]}, ensure_ascii=False
+        {"intents": vocabulary, "turns": [*map(_plain, said)]}, ensure_ascii=False
     )
 
 
@@ -174,12 +174,10 @@ class ModelReader(ABC):
             raise _NoAnswer(f"no answer within {self._timeout:g} s") from None
         if isinstance(error, ValidationError):
             raise _NoAnswer(_NO_VOCABULARY)
+        if isinstance(error, _NoAnswer):
+            raise error
         if error is not None:
-            raise (
-                error
-                if isinstance(error, _NoAnswer)
-                else _NoAnswer(f"the model failed: {type(error).__name__}")
-            )
+            raise _NoAnswer(f"the model failed: {type(error).__name__}")
         return _checked(intents, answer.result(), said, later=later)
 
     @abstractmethod
@@ -258,13 +256,14 @@ def _checked(
     for intent in intents:
         one = answer.get(intent.name, _One(presence="absent", words=""))
         words = fold_spaces(one.words)
-        evidence = "the model found nothing of it"
-        if words:
-            evidence = f"the model found: {words[:200]}"
+        evidence = (
+            f"the model found: {words[:200]}" if words else "the model found nothing of it"
+        )
         found = Derived(one.presence, evidence)
         said_so = words and any(words in clause for clause in affirmed)
         if one.presence == "present" and not said_so:
-            evidence = "the model found it, in words that the user does not say"
-            found = Derived("unclear", evidence)
+            found = Derived(
+                "unclear", "the model found it, in words that the user does not say"
+            )
         derived[intent.name] = found
     return derived

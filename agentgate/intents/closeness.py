@@ -72,5 +72,4 @@ def _words(text: str) -> list[str]:
 def quantities(text: str) -> frozenset[str]:
     """The quantifiers of a text that say how much is acted on."""
     low = small(text)
-    wide = _FORMS.wide.findall(low)
-    return frozenset(wide and _FORMS.wide.findall(_FORMS.ignored.sub(" ", low)))
+    return frozenset(_FORMS.wide.findall(_FORMS.ignored.sub(" ", low)))

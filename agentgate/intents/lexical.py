@@ -518,12 +518,13 @@ def _not_understood(
         ):
             continue
         for piece in turn.pieces_of(clause):
+            words = shown(turn.own[piece.start : piece.end])
             if piece.kind in _TOLD:
                 shapes = False
             elif piece.kind == "request":
-                return shown(turn.own[piece.start : piece.end])
+                return words
             elif piece.kind == "shaping":
-                shaped = shaped or shown(turn.own[piece.start : piece.end])
+                shaped = shaped or words
     if shapes and shaped:
         return shaped
     return "" if understood or turn.denied else before

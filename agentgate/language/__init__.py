@@ -27,7 +27,8 @@ left as the user's own.
    an intent unclear, and its values are origins only where that question is asked.
 7. *Taken back* (`turn`): what a sentence behind a request, or a later turn, says against it;
    not what only narrows it ("nobody else", "leave the rest", "room 8, not room 5", "no title
-   needed") or is of the other case ("if it is free, book it. Otherwise leave it").
+   needed") or is of the other case ("if it is free, book it. Otherwise leave it"). A later
+   sentence is doubt, too, where it tells what may have overtaken a request (`turn.news`).
 
 What is own and requests is *present*; what is in doubt is *unclear* at most, and a person is
 asked; what is denied or taken back is *absent*. Whatever is in doubt may take back, and never

@@ -79,13 +79,14 @@ def handed_over(turn: Turn) -> Delegation | str | None:
     made = None
     refused = None
     for clause in turn.clauses:
+        words = fold_spaces(low[clause.start : clause.end])
         if clause.voice == "reported":
-            before = before.after(fold_spaces(low[clause.start : clause.end]))
-        elif clause.voice == "denied":
-            words = fold_spaces(low[clause.start : clause.end])
-            if denied := _delegates(words, words, before, denied=True):
-                made = None
-                refused = denied[0]
+            before = before.after(words)
+        elif clause.voice == "denied" and (
+            denied := _delegates(words, words, before, denied=True)
+        ):
+            made = None
+            refused = denied[0]
         pieces = turn.pieces_of(clause)
         heads = [*(piece.start for piece in pieces if piece.head >= 0), clause.end]
         for piece in pieces:

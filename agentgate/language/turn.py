@@ -373,7 +373,12 @@ class Turn:
         """Whether a later turn that requests nothing known may take back what was asked for
         before it.
         """
-        return self.doubts() or not all(map(self._harmless, self.pieces))
+        told = {"look", "question"}
+        return self.doubts() or not all(
+            self._harmless(piece)
+            and (piece.kind in told or not _FORMS.news.match(self._plain, piece.start))
+            for piece in self.pieces
+        )
 
     def _harmless(self, piece: Piece) -> bool:
         if piece.kind not in {"request", "shaping", "open"}:

@@ -1,7 +1,8 @@
 """How fresh phrasings are read: ``python -m tests.benchmarks.phrasings`` prints, of each kind and half, how many are granted.
 
-A line is one run: ``⏎`` is a line break, `` || `` begins another turn. Both halves have one author, who wrote them before the rules for
-them; `development` was read while these were written, of `measured` only counts were looked at.
+A line is one run: ``⏎`` is a line break, `` || `` begins another turn. Both halves of a kind have one author, who wrote them before the
+rules for them; `development` was read while these were written, of `measured` only counts were looked at. (Later, three lines of `measured`
+were seen by accident, when the rules stood.)
 """
 
 from __future__ import annotations
@@ -45,5 +46,5 @@ if __name__ == "__main__":
     for name in ("development", "measured"):
         print(name, {kind: f"{k} of {n}" for kind, (k, n) in granted(name).items()})
     for kind, turns in phrasings("development") if "--failed" in sys.argv else ():
-        if (derive((ACT,), turns)["act"].presence == "present") != (kind == "plain"):
+        if (derive((ACT,), turns)["act"].presence == "present") != (kind in {"plain", "ordinary"}):
             print(kind, turns, derive((ACT,), turns)["act"].evidence)
