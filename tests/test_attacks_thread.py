@@ -14,7 +14,7 @@ from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
-from agentgate import JWTSVID, Agent, OIDCToken, RunRefused, User
+from agentgate import JWTSVID, Agent, Gate, OIDCToken, RunRefused, User
 from agentgate.decision.hold import check_approver
 from agentgate.identity.proven import proven_user
 from agentgate.integrations.langchain import AgentGateMiddleware, user_says
@@ -125,6 +125,29 @@ def test_a_thread_of_another_process_is_not_taken_by_a_name_alone(shop: Shop) ->
     run.close()
     with pytest.raises(RunRefused, match="run_closed"):
         run.continue_for(tenant="acme", user=LEE, agent=DESK)
+
+
+def test_an_agent_under_another_workflow_goes_on_in_no_run_of_the_same_thread(shop: Shop) -> None:
+    """Else what the host lets the second agent do is what the first one may."""
+    narrow = (
+        (shop.directory / "refund.yaml").read_text().replace("id: shop.refund", "id: shop.look").replace("  notes.add:", "  notes.other:")
+    )
+    (shop.directory / "look.yaml").write_text(narrow)
+    shop.gate.close()
+    shop.gate = Gate.open_unsafe_unapproved(shop.directory, issuer=langchain_shop.ISSUER, audit="memory://")
+    chat = Chat(shop)
+    chat.ask(("acme", LEE, DESK), {"messages": user_says(PROMPT)}, say())
+    looking = AgentGateMiddleware(shop.gate, workflow="shop.look", identify=lambda context: context)
+    chat.agent = create_agent(chat.model, shop.tools, middleware=[looking], context_schema=tuple, checkpointer=chat.saver)
+    for _ in range(2):
+        out = chat.ask(("acme", LEE, DESK), {"messages": user_says(PROMPT)}, calls(NOTE), say())
+        assert tool_messages(out)[-1].content == DENIED
+    assert shop.ran == []
+    chat.restart()  # the first agent has its run still
+    (run,) = {message["run"] for message in shop.records if message["type"] == "run_opened"}
+    chat.ask(("acme", LEE, DESK), {"messages": user_says(PROMPT)}, calls(NOTE), say())
+    assert [*chat.gated._runs] == [run]
+    assert shop.ran_names() == ["notes.add"]
 
 
 # --- credentials -----------------------------------------------------------------------------------------------------------

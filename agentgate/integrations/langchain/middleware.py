@@ -75,7 +75,7 @@ from agentgate.integrations.langchain.turns import (
     texts_of,
     words_of,
 )
-from agentgate.values.refusal import NOT_SHOWN, Code, Reason, RunRefused
+from agentgate.values.refusal import NOT_SHOWN, Code, Failure, Reason, RunRefused
 from agentgate.values.request import THREAD
 from agentgate.values.visible import visible
 
@@ -390,6 +390,13 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
                 kept = _Open((yield Ask(self._gate.resume_run, tenant, name)), None, thread)
             except AgentGateError:
                 return None
+        if (own := kept.run.header.workflow) != self._workflow:
+            if not again:
+                return None
+            expected = f"the thread's own, {own}"
+            raise RunRefused(
+                (Failure(Reason.RUN_CLOSED, "workflow", self._workflow, expected),), name
+            )
         try:
             if again or kept.who != who or kept.run.is_over:
                 yield Ask(kept.run.continue_for, tenant=tenant, user=user, agent=agent)
