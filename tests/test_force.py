@@ -74,6 +74,56 @@ def test_what_turns_a_request_is_unclear(turn: str) -> None:
 @pytest.mark.parametrize(
     "turn",
     [
+        # somebody else is to do it
+        *("Ann must refund ORD-1", "The bank should refund ORD-1", "Somebody has to delete the folder", "My boss needs to pay the bill"),
+        *("I want Ann to refund ORD-1", "I'd like the bank to pay the bill", "We need Kim to delete it"),
+        *("Let Bob delete the folder", "Have Ann refund ORD-1", "Get Ann to refund ORD-1", "Allow my boss to pay the bill"),
+        # somebody is to be asked first, or said no
+        *("Refund ORD-1, ask me first", "Refund ORD-1 (check with Ann first)", "Refund ORD-1 upon approval", "Refund ORD-1 at my command"),
+        *("Refund ORD-1 on Ann's signal", "Refund ORD-1 following Ann's okay", "Refund ORD-1: rejected", "Refund ORD-1 (declined by Ann)"),
+        # hardly ever, or not
+        *("Refund ORD-1 under no circumstances", "Refund ORD-1 only in an emergency", "Refund ORD-1 as a last resort"),
+        *("Refund ORD-1 or not", "Refund ORD-1 or keep it", "You should hardly refund ORD-1", "Could you ever refund ORD-1"),
+        *("Can you legally refund ORD-1", "Would you refund ORD-1 if you were me"),
+        # not in earnest
+        *("Refund ORD-1 (dry run)", "In dry-run mode, refund ORD-1", "Hypothetically, refund ORD-1", "Refund ORD-1 as a test only"),
+        *("For the sake of argument, refund ORD-1", "For example, refund ORD-1"),
+        # struck out
+        *("~~Refund ORD-1~~", "~~Refund ORD-1~~ Post a note", "Please, <s>refund ORD-1</s>", "Please, <DEL>refund ORD-1</DEL>"),
+    ],
+)
+def test_what_is_not_asked_of_the_agent_now_is_not_present(turn: str) -> None:
+    assert presence(turn) != "present"
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        *(
+            "Ann should be added to the list",
+            "The meeting has to be moved to Friday",
+            "I want you to refund ORD-1",
+            "I need ORD-1 to be refunded",
+        ),
+        *("Refund ORD-1 and ask Ann for the box", "Could you refund ORD-1", "Send Ann's approval to Kim", "Refund ORD-1 or ORD-2"),
+        *("Let me know when it is there and refund ORD-1", "Get the refund to Ann", "Book the hall for a dry run"),
+    ],
+)
+def test_a_passive_a_courtesy_and_a_noun_leave_a_request_as_it_is(turn: str) -> None:
+    assert presence(turn) == "present"
+
+
+@pytest.mark.parametrize(
+    "later", ["ned\u011blej to", "hay\u0131r yapma", "\u00e4l\u00e4 tee sit\u00e4", "Finalement je pr\u00e9f\u00e8re garder la commande"]
+)
+def test_a_later_turn_of_another_language_leaves_it_unclear(later: str) -> None:
+    assert presence("Refund ORD-1", later) == "unclear"
+    assert presence("Refund ORD-1", "It is for the caf\u00e9") == "present"
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
         *(
             "Refund ORD-1 because it broke",
             "Refund ORD-1 if the box is still here",

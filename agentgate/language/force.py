@@ -107,7 +107,7 @@ def _turns(
         inverted = _FORMS.inverted.match(low, own, stop)
         return inverted is not None and not _looked_up(low[inverted.end() - 1 : stop], "")
     if start <= asked:
-        bids = piece.kind in {*BIDS, "statement"}
+        bids = piece.kind in {*BIDS, "statement", "open"}
         return bids and _FORMS.delays.match(low, own, stop) is not None
     adds = piece.head < 0 or piece.kind not in {*BIDS, "look"}
     again = adds and _FORMS.again.match(low, start, stop)

@@ -273,7 +273,7 @@ class Turn:
             return "doubt"
         if agrees(text):
             return ""
-        if _FORMS.other_script.search(text):
+        if _FORMS.other_script.search(text) or _FORMS.unheard.search(self.bare[start:end]):
             return "doubt"
         if wavers and not self._requests(start, end):
             return "doubt"
