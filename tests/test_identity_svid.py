@@ -71,6 +71,8 @@ SVIDS: dict[str, Any] = {
     "that lives for a day": lambda w: w.svid(AGENT, exp=now() + 86400),
     "that lives for a day and does not say since when": lambda w: w.spire.sign({"sub": AGENT, "aud": GATE, "exp": now() + 86400}),
     "by another key": lambda w: Key("spire", "RS256").sign({"sub": AGENT, "aud": GATE, "exp": now() + 60}),
+    "with somebody who acts for it": lambda w: w.svid(AGENT, act={"sub": "spiffe://acme.example/broker"}),
+    "that is a logout": lambda w: w.svid(AGENT, events={}),
     "of another type": lambda w: w.spire.sign({"sub": AGENT, "aud": GATE, "exp": now() + 60}, typ="at+jwt"),
 }
 

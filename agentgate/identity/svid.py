@@ -24,7 +24,14 @@ from agentgate.identity.credential import JWTSVID, X509SVID
 from agentgate.identity.keys import MIN_RSA, KeySource
 from agentgate.identity.proven import Proven, proven_agent
 from agentgate.identity.settings import ProxySettings, TrustDomainSettings
-from agentgate.identity.signed import ExpectedClaims, proven_key, shown_key, text_of, verified
+from agentgate.identity.signed import (
+    ExpectedClaims,
+    check_own,
+    proven_key,
+    shown_key,
+    text_of,
+    verified,
+)
 from agentgate.shell.step import OutsideFlow
 from agentgate.values.request import Agent
 from agentgate.values.value_class import value_class
@@ -119,6 +126,7 @@ class TrustDomain:
             max_lifetime=settings.max_lifetime,
         )
         claims = yield from verified(credential, self.source, expected, now)
+        check_own(claims, what)
         spiffe = text_of(claims, "sub", what)
         self._check(spiffe, tenant)
         key = proven_key(credential, claims, what, now)
