@@ -22,7 +22,7 @@ from agentgate.workflow.model import Tool, Workflow
 
 # version of the proof: raise it whenever an answer can change, so that stored proofs are
 # computed again
-ENGINE = "5"
+ENGINE = "6"
 
 __all__ = ["ABSENT", "ENGINE", "NULL", "Diff", "Finding", "compare"]
 
