@@ -25,7 +25,7 @@ from tests.generate_values import NOW
 from tests.reference import Verdict, evaluate
 
 SEED = int(os.environ.get("AGENTGATE_SEED", "20270531"))  # another seed asks other questions, the same number of them
-CASES = examples(100_000, 5_000)
+CASES = examples(100_000, 6_000)
 KEPT = 20_000  # kept to ask the engine again with a check missing
 # What only the gate, the store or a person can answer: never by `decide`.
 LATER = frozenset(
