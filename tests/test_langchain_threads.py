@@ -89,17 +89,17 @@ async def test_a_call_that_is_cancelled_while_it_waits_gives_its_place_back(gate
     held = threading.Event()
     blocked = asyncio.create_task(asyncio.to_thread(held.wait))
     waiting = [asyncio.create_task(guarded.ainvoke({**CALL, "id": f"look-{number}"})) for number in range(2)]
-    while gate._bound._under_way < 2:  # noqa: ASYNC110 - a count has no event
+    while gate._bound.under_way < 2:  # noqa: ASYNC110 - a count has no event
         await asyncio.sleep(0.001)
     assert (await guarded.ainvoke({**CALL, "id": "more"})).content == "agentgate: unavailable"
     for each in waiting:
         each.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
-    assert gate._bound._under_way == 0
+    assert gate._bound.under_way == 0
     held.set()
     await blocked
     assert (await guarded.ainvoke({**CALL, "id": "after"})).status == "success"
-    assert gate._bound._under_way == 0
+    assert gate._bound.under_way == 0
 
 
 async def test_held_calls_keep_no_thread_from_the_others_of_their_task(gate: Gate, threads: Threads) -> None:

@@ -88,7 +88,7 @@ def test_threads_beyond_the_bound_are_refused_while_the_others_wait_for_a_hung_s
         threads = [threading.Thread(target=lambda: answers.append(run.authorize("orders.get", ORDER))) for _ in range(3)]
         for thread in threads:
             thread.start()
-        while gate._bound._under_way < 3:
+        while gate._bound.under_way < 3:
             time.sleep(0.001)
         assert reasons(quick(lambda: run.authorize("orders.get", ORDER))) == {Reason.OVERLOAD}
         for thread in threads:
@@ -320,7 +320,7 @@ async def test_calls_that_wait_for_a_thread_of_a_blocking_gate_are_counted(folde
         await guarded.ainvoke({**call, "id": "warm"})
         server.pause()
         waiting = [asyncio.create_task(guarded.ainvoke({**call, "id": f"call_{number}"})) for number in range(3)]
-        while gate._bound._under_way < 3:  # noqa: ASYNC110 - a count has no event
+        while gate._bound.under_way < 3:  # noqa: ASYNC110 - a count has no event
             await asyncio.sleep(0.001)
         start = time.monotonic()
         refused = await guarded.ainvoke({**call, "id": "more"})

@@ -253,6 +253,17 @@ def test_an_awaited_gate_waits_for_the_reply(tmp_path: Path, settings: dict[str,
     assert told(tmp_path) == [None, None]
 
 
+def test_beside_other_calls_an_end_waits_for_its_reply(gate: Gate) -> None:
+    run = run_of(gate)
+    with gate._bound.place(new=True):
+        look(run, "a")
+        assert waiting(gate) == 0
+    assert outcomes(gate, run) == {"a": "done"}
+    assert not run._view.behind
+    look(run, "b")
+    assert waiting(gate) == 1
+
+
 def test_two_ends_of_one_run_that_meet_are_both_read(gate: Gate) -> None:
     run, store = run_of(gate), cast("Any", gate._store)
     look(run, "a")

@@ -243,12 +243,16 @@ def _who(header: Header) -> Json:
 
 def decided(answer: str, call: Call, header: Header, known: Values, **more: object) -> Record:
     """The audit record of a decision; `known`: what was `seen`."""
-    of_call = {
-        "tool": call.tool,
-        "tool_call_id": call.id,
-        "arguments_digest": call.arguments_digest,
-    }
-    return stamp("decision", header, known, decision=answer, **of_call, **more)
+    return stamp(
+        "decision",
+        header,
+        known,
+        decision=answer,
+        tool=call.tool,
+        tool_call_id=call.id,
+        arguments_digest=call.arguments_digest,
+        **more,
+    )
 
 
 def surroundings(

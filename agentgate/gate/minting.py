@@ -245,7 +245,7 @@ class Minting(NamedTuple):
         They do where words of this run alone name every value of it that they ever named.
         """
         run = self.case.run
-        header = self.case.run.header
+        header = run.header
         tried = (yield from self.attempts()) if header.succession else ()
         before = {
             call.outcome
@@ -321,10 +321,8 @@ class Minting(NamedTuple):
         """
         core = self.view.core
         header = self.template.header
-        workflow = self.case.workflow
         boundary = header.agent.boundary
         name = history_name(header.tenant, self.audience)
-        account = name_of(header.agent.id, header.agent.issuer)
         sent = core.history.seen(header.tenant)
         counted = core.history.seen(name)
 
@@ -352,8 +350,8 @@ class Minting(NamedTuple):
                 subjects=self.template.subjects,
                 limits=self.limits,
                 hold=release.take,
-                same_key=(account, boundary.key)
-                if workflow.agent.same_key_as_last_token and boundary
+                same_key=(name_of(header.agent.id, header.agent.issuer), boundary.key)
+                if self.case.workflow.agent.same_key_as_last_token and boundary
                 else None,
                 history=sent,
                 unspent=self.view.unspent.get(self.digest, ""),

@@ -296,10 +296,8 @@ class View:
         is read again before the next.
         """
         seen = self.seen
-        if not (isinstance(seen, WithCall) and seen.call is call):
-            seen = self.state
+        state = seen.state if isinstance(seen, WithCall) and seen.call is call else self.state
         if seen.revision == f"{reply.before}.{call.gen}":
-            state = seen.state if isinstance(seen, WithCall) else seen
             ended = replace(call, outcome=outcome, facts=facts or None)
             self.seen = WithCall(state, ended, f"{reply.after}.{call.gen}", workflow)
         else:
@@ -309,12 +307,11 @@ class View:
         """Keep the freshest state, and a call that was refused or held; returns the
         decision.
         """
-        against = decision if isinstance(decision, Deny | StepUp) else None
         self.seen = seen
         self.behind = isinstance(decision, Allow)
-        if isinstance(call, Call) and against is not None:
+        if isinstance(call, Call) and isinstance(decision, Deny | StepUp):
             self.refused.pop(call.id, None)
-            self.refused[call.id] = (call, against)
+            self.refused[call.id] = (call, decision)
             if len(self.refused) > _REMEMBERED:
                 del self.refused[next(iter(self.refused))]
         return decision

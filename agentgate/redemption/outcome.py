@@ -16,12 +16,11 @@ holds the upstream credential. What cannot be recorded is told when the call end
 report needs is kept beside the call's record, never the token. A report counts once, for the
 redemption it is about (its `jti`), and of a result only the declared facts are taken. The end
 of a read to which no other call refers is sent to the store, whose reply is read by the run's
-next call, its end, the gate's, or when too many wait.
+next call, its end, the gate's, or when too many wait; beside other calls it is awaited.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -42,7 +41,7 @@ from agentgate.errors import (
 )
 from agentgate.redemption.credential import EndQueue, QueuedEnd, Redemption, ended
 from agentgate.shell.drive import apart
-from agentgate.shell.step import Afterwards, Flow, Receive, Record, Send, Step
+from agentgate.shell.step import Afterwards, Flow, Receive, Record, Send, Step, date_event
 from agentgate.stores import Op, ops
 from agentgate.token.mint import MintClaims, WorkflowRef
 from agentgate.values.canonical import canonical, parse
@@ -314,17 +313,19 @@ def record_of(
     """The audit record of what became of a call."""
     # an autonomous agent's token has the agent as its subject
     user = None if claims.sub == claims.client_id else claims.sub
-    who = {
-        "tenant": claims.tenant,
-        "run": claims.run,
-        "workflow": claims.workflow._asdict(),
-        "user": user,
-        "agent": claims.client_id,
-    }
-    call = {"txn": claims.txn, "jti": claims.jti, "tool_call_id": claims.tool_call_id}
-    return Record(
-        {"type": kind, "time": round(time.time(), 6), **who, **call, **more}, refusal, promised
+    body = date_event(
+        kind,
+        tenant=claims.tenant,
+        run=claims.run,
+        workflow=claims.workflow._asdict(),
+        user=user,
+        agent=claims.client_id,
+        txn=claims.txn,
+        jti=claims.jti,
+        tool_call_id=claims.tool_call_id,
+        **more,
     )
+    return Record(body, refusal, promised)
 
 
 _SEARCHING = 60.0  # seconds
@@ -336,8 +337,15 @@ def _end_call(
     call: MintClaims | Reportable, outcome: ops.Outcome, **more: Any
 ) -> Op[ops.OutcomeReply]:
     """How a call's redemption ended, for the store; `more`: as of `ops.record_outcome`."""
-    named = (call.tenant, call.run, call.call_digest, outcome, call.jti)
-    return ops.record_outcome(*named, audience=call.recorded_for, **more)
+    return ops.record_outcome(
+        call.tenant,
+        call.run,
+        call.call_digest,
+        outcome,
+        call.jti,
+        audience=call.recorded_for,
+        **more,
+    )
 
 
 def not_run(claims: MintClaims, why: str = "", *, attempt: str = "") -> Flow:
@@ -579,8 +587,11 @@ def checked_facts(declared: Mapping[str, list[str]], rows: Any) -> bytes:
 
 def report_result(call: MintClaims | Reportable, facts: bytes) -> Flow:
     """Record facts. Returns what the store says of it (`agentgate.stores.ops.Recorded`)."""
-    named = (call.tenant, call.run, call.call_digest, facts)
-    return (yield ops.record_result(*named, audience=call.recorded_for))
+    return (
+        yield ops.record_result(
+            call.tenant, call.run, call.call_digest, facts, audience=call.recorded_for
+        )
+    )
 
 
 def report_outcome(call: Reportable, outcome: ops.Outcome, attempt: str = "") -> Flow:

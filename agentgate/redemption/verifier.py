@@ -39,6 +39,7 @@ from agentgate.shell.drive import (
     arecord,
     awaited,
     blocking,
+    drive,
     going_on,
     record,
     taking,
@@ -260,7 +261,11 @@ class RedeemedCall(_CallBase[Store]):
         Args:
             result: what the tool returned: JSON values (dict, list, scalars).
         """
-        record(record_result(self._done, result), self._store, self._audit, self._bound)
+        steps = record_result(self._done, result)
+        if self._done.ends is None:
+            record(steps, self._store, self._audit, self._bound)
+        else:  # they are kept until the end
+            drive(steps, self._store, self._audit)
         return result
 
     def __enter__(self) -> Self:
@@ -270,6 +275,8 @@ class RedeemedCall(_CallBase[Store]):
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         shown = self.showable(error)
         self._end(shown)
+        if self._bound.under_way:  # others use the time in which this one waits
+            self._done.queue = None
         record(record_outcome(self._done, shown), self._store, self._audit, self._bound)
         raise_instead(shown, error)
 

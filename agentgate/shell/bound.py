@@ -49,17 +49,20 @@ class Bound:
     Args:
         at_once: the most flows that are under way when new work begins.
         unproven: what its flows refuse of callers whom nobody proved.
+
+    Attributes:
+        under_way: how many flows are.
     """
 
     def __init__(self, at_once: int = AT_ONCE, unproven: Refusals | None = None) -> None:
         self.at_once = checked_at_once(at_once)
         self._unproven = unproven or Refusals()
         self._lock = threading.Lock()
-        self._under_way = self._refused = 0
+        self.under_way = self._refused = 0
         self._since = self._told = 0.0
-        self._turns = SimpleQueue[None]()
+        self._turns = SimpleQueue[bool]()
         for _ in range(at_once):
-            self._turns.put(None)
+            self._turns.put(True)
         self._loop_turns: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
 
     def place(self, *, new: bool) -> _Place:
@@ -72,24 +75,24 @@ class Bound:
 
     def _come(self, *, new: bool) -> None:
         with self._lock:
-            if new and self._under_way >= self.at_once:
+            if new and self.under_way >= self.at_once:
                 self._since = self._since if self._refused else time.time()
                 self._refused += 1
-                raise Overloaded(self._under_way, self.at_once)
-            self._under_way += 1
+                raise Overloaded(self.under_way, self.at_once)
+            self.under_way += 1
 
     def _go(self) -> None:
         with self._lock:
-            self._under_way -= 1
+            self.under_way -= 1
 
     def queue(self) -> Callable[[], None] | None:
         """A place for a call that waits for a thread: what gives it back, when the call begins
         or never will. None: there is none.
         """
         with self._lock:
-            if self._under_way >= self.at_once:
+            if self.under_way >= self.at_once:
                 return None
-            self._under_way += 1
+            self.under_way += 1
         taken = [self._go]
 
         def leave() -> None:
@@ -109,11 +112,19 @@ class Bound:
         finally:
             self._come(new=False)
 
-    def turn(self, deadline: float) -> _Turn:
-        """A turn to record what happened, as a context. Who has none at the deadline
-        (`time.monotonic`) goes on, and is late with everything.
+    @contextmanager
+    def turn(self, deadline: float) -> Iterator[None]:
+        """A turn to record what happened. Who has none at the deadline (`time.monotonic`) goes
+        on, and is late with everything.
         """
-        return _Turn(self._turns, deadline)
+        mine = False
+        with suppress(Empty):
+            mine = self._turns.get(timeout=max(0.0, deadline - time.monotonic()))
+        try:
+            yield
+        finally:
+            if mine:
+                self._turns.put(True)
 
     @asynccontextmanager
     async def aturn(self, deadline: float) -> AsyncIterator[None]:
@@ -195,27 +206,6 @@ class _Place:
 
     def __exit__(self, *_: object) -> None:
         self._bound._go()  # noqa: SLF001 - of this module
-
-
-class _Turn:
-    """What `Bound.turn` returns."""
-
-    __slots__ = ("_deadline", "_mine", "_turns")
-
-    def __init__(self, turns: SimpleQueue[None], deadline: float) -> None:
-        self._turns = turns
-        self._deadline = deadline
-        self._mine = True
-
-    def __enter__(self) -> None:
-        try:
-            self._turns.get(timeout=max(0.0, self._deadline - time.monotonic()))
-        except Empty:
-            self._mine = False
-
-    def __exit__(self, *_: object) -> None:
-        if self._mine:
-            self._turns.put(None)
 
 
 # what nobody proved: seconds from the first refusal of a summary to the summary

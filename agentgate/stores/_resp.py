@@ -66,7 +66,7 @@ class Reply:
         Raises:
             StoreUnavailable: not RESP2.
         """
-        buffer = self._buffer + chunk if self._buffer else chunk
+        buffer = self._buffer + chunk
         start = 0
         values = []
         try:
