@@ -216,6 +216,11 @@ async def test_a_header_counts_from_the_configured_proxies_and_once(world: World
         assert await posted(elsewhere, "10.1.1.1", sent) == 200
 
 
+def test_a_gate_refuses_two_headers_for_one_certificate(world: World) -> None:
+    answer = world.gate.http.post("/oauth2/token", headers=[(HEADER, "a"), (HEADER, "b")])
+    assert (answer.status_code, answer.json()["error_description"]) == (400, f"{HEADER.lower()}: expected one header")
+
+
 def test_half_of_the_settings_is_refused(world: World, tmp_path: Path) -> None:
     for more in (
         {"proxies": PROXIES},
