@@ -220,7 +220,9 @@ def _is_own(label: str, says: str) -> bool:
     words = HEAD.sub("", low, 1).split()
     if not words or _SENTENCED.search(low):
         return True
-    case = words[0] in _CASES and VALUE.search(words[-1])
+    case = words[0] in _CASES and (
+        VALUE.search(words[-1]) or not {"from", "by"}.isdisjoint(words[1:2])
+    )
     return words[0] in VERBS and not case
 
 
