@@ -92,6 +92,13 @@ def continued(chat: Chat) -> None:
     chat.agent.invoke(None, THREAD, context=LEE)
 
 
+def edited(chat: Chat) -> None:
+    """The user's message is another, under the same id."""
+    first = chat.agent.get_state(THREAD).values["messages"][0]
+    chat.agent.update_state(THREAD, {"messages": [HumanMessage(NO, id=first.id)]}, as_node="__start__")
+    chat.agent.invoke(None, THREAD, context=LEE)
+
+
 def again(chat: Chat) -> None:
     used = user_says("thanks")
     chat.say(used)
@@ -121,6 +128,7 @@ WAYS: dict[str, Callable[[Chat], Any]] = {
     "with_fallbacks": lambda c: through(c, c.agent.with_fallbacks([c.agent]), user_says(NO)),
     "update_state": updated,
     "update_state, continued": continued,
+    "update_state, in its place": edited,
     "a proof that was used": again,
     "the framework's copy of a proof": lambda c: c.say(user_says(NO).model_copy()),
     "in another language": lambda c: c.say(HumanMessage("nein, bitte nicht")),
@@ -184,6 +192,16 @@ def test_a_no_while_a_call_is_held_is_seen_when_it_is_resumed(shop: Shop, what: 
     assert shop.server.paid == []
     assert chat.run.intents["refund"].presence == "unclear"
     assert shop.gate.hold(asked.value["hold"], tenant="acme").state == "released"
+
+
+def test_a_no_in_the_place_of_words_that_were_read_is_seen(shop: Shop) -> None:
+    chat = Chat(shop, calls(GET), calls(DEAR), say())
+    chat.say(user_says("go ahead"))
+    for words, presence in (("thanks", "present"), (NO, "unclear")):
+        chat.agent.update_state(THREAD, {"messages": [HumanMessage(words, id="same")]}, as_node="model")
+        chat.agent.invoke(None, THREAD, context=LEE)
+        assert chat.run.intents["refund"].presence == presence
+    assert shop.server.paid == []
 
 
 def test_a_no_that_another_middleware_wrote_between_two_calls_is_seen(shop: Shop) -> None:

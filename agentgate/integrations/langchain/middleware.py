@@ -70,6 +70,7 @@ from agentgate.integrations.langchain.turns import (
     last_calls,
     last_human,
     marked_as_written,
+    name_message,
     newer_than,
     said_before,
     texts_of,
@@ -98,7 +99,7 @@ AROUND = "(around)"
 
 
 class GateState(AgentState[Any]):
-    """Adds the ids of the run and of the last human message that it knows of: no secrets,
+    """Adds the id of the run and the name of the last human message that it knows of: no secrets,
     neither input nor output of the graph.
     """
 
@@ -456,7 +457,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         new = [
             each
             for each in newer_than(state["messages"], state.get("agentgate_heard", ""))
-            if each.id not in kept.read
+            if name_message(each) not in kept.read
         ]
         try:
             yield from _add(
@@ -466,7 +467,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         except AgentGateError as error:
             _log.warning("turns_not_counted", run=kept.run.id, reasons=[visible(error)[:2000]])
             return None
-        kept.read.update(str(each.id) for each in new)
+        kept.read.update(map(name_message, new))
         return kept.run
 
     @contextmanager

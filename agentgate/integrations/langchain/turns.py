@@ -28,6 +28,7 @@ from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.types import Command, Overwrite
 
 from agentgate.errors import ConfigError
+from agentgate.values.canonical import digest
 from agentgate.values.value_class import value_class
 
 NO_PROOF = (
@@ -84,11 +85,14 @@ def is_human(message: Any) -> TypeGuard[HumanMessage]:
     )
 
 
+def name_message(message: AnyMessage) -> str:
+    """The id of a message with a digest of its text, which another of the same id may replace."""
+    return f"{message.id} {digest(repr(texts_of(message)).encode())}"
+
+
 def last_human(messages: Iterable[Any]) -> str:
-    """The id of the last human message; empty: there is none."""
-    return next(
-        (str(message.id) for message in reversed(list(messages)) if is_human(message)), ""
-    )
+    """The name of the last human message; empty: there is none."""
+    return next(map(name_message, filter(is_human, reversed(list(messages)))), "")
 
 
 def last_calls(state: Any) -> frozenset[str]:
@@ -120,15 +124,17 @@ def said_before(messages: Iterable[Any]) -> str:
 
 
 def newer_than(messages: Iterable[Any], known: str) -> list[AnyMessage]:
-    """The human messages of graph state behind the one of this id, or all; without those that
-    the harness marks as its own.
+    """The human messages of graph state behind the one of this name, or all; with it where its
+    text is another now; without those that the harness marks as its own.
     """
     found: list[AnyMessage] = []
     for message in messages:
-        if is_human(message) and get_notification_metadata(message) is None:
-            found.append(message)
-        if known and getattr(message, "id", None) == known:
+        counts = is_human(message) and get_notification_metadata(message) is None
+        if known and getattr(message, "id", None) == known.rpartition(" ")[0]:
             found = []
+            counts = counts and name_message(message) != known
+        if counts:
+            found.append(message)
     return found
 
 
