@@ -1,8 +1,8 @@
 """How fresh phrasings are read: ``python -m tests.benchmarks.phrasings`` prints, of each kind and half, how many are granted.
 
 A line is one run: ``⏎`` is a line break, `` || `` begins another turn. Both halves of a kind have one author, who wrote them before the
-rules for them; `development` was read while these were written, of `measured` only counts were looked at. (Later, three lines of `measured`
-were seen by accident, when the rules stood.)
+rules for them; `development` was read while these were written, of `measured` only counts were looked at. (Three lines of `measured` were
+seen by accident while the rule for later turns was written.)
 """
 
 from __future__ import annotations
