@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
@@ -312,7 +312,10 @@ def verify_(  # noqa: PLR0917 - as `explain`
         fail(f"{', '.join(map(str, directory))}: no segments (*.jsonl)")
     status = found.findings[0].finding if found.findings else YES if found.is_checked else LOOK
     if as_json:
-        logs = [{**asdict(log), "heads": len(log.heads)} for log in found.logs]
+        # a copy of its heads would call their type wrongly in Python 3.11
+        logs = [
+            asdict(replace(log, heads={})) | {"heads": len(log.heads)} for log in found.logs
+        ]
         segments = [{**asdict(each), "tail": each.tail} for each in found.segments]
         say_json(
             {
