@@ -26,6 +26,7 @@ PLACES, LINES = 64, 640  # more than have a place, and than the 256 that are the
 CALLS, AT_ONCE = examples(100, 8), 8
 ROOT = Path(__file__).parents[1]
 MORE = pytest.mark.thorough("each way, and each kind of junk, is tried in the other three; all of it for a moment in test_service_unproven")
+RESETS = pytest.mark.thorough("who hangs up keeps nobody waiting in test_service_unproven")
 MANY = [(said, "hold") for said in ("nothing at all", "an idle connection after an answer", "chunks without end")]
 MANY += [("junk of the client", "repeat"), ("a forged credential", "anew"), *(("junk of nobody", how) for how in ("repeat", "anew"))]
 
@@ -86,7 +87,7 @@ async def calls(place: Place, gate: Process, client: str, *, fresh: bool) -> Cou
         ("a head, and a body that the client waits to send", "hold"),
         ("junk of the client", "anew"),
         ("a forged credential", "repeat"),
-        ("junk of the client", "reset"),
+        pytest.param("junk of the client", "reset", marks=RESETS),
         ("a body that does not end", "hold"),
         *(pytest.param(*more, marks=MORE) for more in MANY),
     ],
