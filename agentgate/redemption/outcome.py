@@ -21,6 +21,7 @@ next call, its end, the gate's, or when too many wait; beside other calls it is 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -41,7 +42,7 @@ from agentgate.errors import (
 )
 from agentgate.redemption.credential import EndQueue, QueuedEnd, Redemption, ended
 from agentgate.shell.drive import apart
-from agentgate.shell.step import Afterwards, Flow, Receive, Record, Send, Step, date_event
+from agentgate.shell.step import Afterwards, Flow, Receive, Record, Send, Step
 from agentgate.stores import Op, ops
 from agentgate.token.mint import MintClaims, WorkflowRef
 from agentgate.values.canonical import canonical, parse
@@ -313,18 +314,19 @@ def record_of(
     """The audit record of what became of a call."""
     # an autonomous agent's token has the agent as its subject
     user = None if claims.sub == claims.client_id else claims.sub
-    body = date_event(
-        kind,
-        tenant=claims.tenant,
-        run=claims.run,
-        workflow=claims.workflow._asdict(),
-        user=user,
-        agent=claims.client_id,
-        txn=claims.txn,
-        jti=claims.jti,
-        tool_call_id=claims.tool_call_id,
+    body = {
+        "type": kind,
+        "time": round(time.time(), 6),
+        "tenant": claims.tenant,
+        "run": claims.run,
+        "workflow": claims.workflow._asdict(),
+        "user": user,
+        "agent": claims.client_id,
+        "txn": claims.txn,
+        "jti": claims.jti,
+        "tool_call_id": claims.tool_call_id,
         **more,
-    )
+    }
     return Record(body, refusal, promised)
 
 
