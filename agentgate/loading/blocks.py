@@ -89,10 +89,13 @@ class Block(BaseModel):
         """
         names = rule.__match_args__ if rule else type(self).model_fields
         return {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in self
-            if name in names and value is not None and not isinstance(value, Block | dict)
+            name: tuple(value) if type(value) is list else value
+            for name, value in vars(self).items()
+            if name in names and value is not None and not isinstance(value, _NESTED)
         }
+
+
+_NESTED = (Block, dict)
 
 
 class PostureBlock(Block):

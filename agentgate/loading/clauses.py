@@ -58,7 +58,9 @@ def limits(site: Site) -> dict[str, tuple[Limit, ...]]:
         at = site.root["limits", index]
         limit = _limit(site, block, at)
         if limit:
-            counter = replace(limit, argument=limit.argument or "count").counter
+            # an argument of this name would be the calls' counter
+            named = limit if limit.argument else replace(limit, argument="count")
+            counter = named.counter
             if counter in counters:
                 _shared(limit, counters[counter], at)
             counters.setdefault(counter, limit)

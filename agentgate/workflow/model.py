@@ -319,8 +319,7 @@ class Limit:
         """Limits with the same counter count the same calls, in the same window: all that they
         say but how much.
         """
-        names = names_of(Limit)
-        return tuple([getattr(self, n) for n in names if n not in {"line", "maximum"}])
+        return tuple([getattr(self, name) for name in _COUNTED])
 
     def stands_for(self, old: Limit) -> bool:
         """Whether it grants no more than an older version's limit."""
@@ -391,6 +390,9 @@ class Limit:
         if self.per != "turn":
             part = "turn" if self.per == "run" else "run"
             yield Loosening(f"{self.per} -> {part}", name, {"per": part}, "per")
+
+
+_COUNTED = tuple([name for name in names_of(Limit) if name not in {"line", "maximum"}])
 
 
 @value_class
