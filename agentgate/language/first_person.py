@@ -38,8 +38,7 @@ def of_self(turns: Iterable[Turn]) -> bool:
 
 def _spares(clause: str) -> bool:
     """Whether one part of a clause exempts the user from the request."""
-    for part in _FORMS.part.split(clause):
-        word = _FORMS.spares.search(part)
-        if word and _FORMS.any.search(part, word.end()):
-            return True
-    return False
+    return any(
+        (word := _FORMS.spares.search(part)) and _FORMS.any.search(part, word.end())
+        for part in _FORMS.part.split(clause)
+    )

@@ -151,7 +151,7 @@ def read_numeral(
     value = numeral_value(numeral[0])
     if value is None:
         return None
-    return (Decimal(value), beside)
+    return Decimal(value), beside
 
 
 def numeral_value(words: str) -> int | None:

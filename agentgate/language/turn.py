@@ -284,9 +284,7 @@ class Turn:
             here = [piece for piece in here if piece.kind != "open"]
         if not all(map(self._harmless, here)):
             return "unread"
-        if answers or not _FORMS.second.search(plain):
-            return ""
-        return "unread"
+        return "" if answers or not _FORMS.second.search(plain) else "unread"
 
     def _pieces_in(
         self,
@@ -307,9 +305,7 @@ class Turn:
         """Whether these words request or ask something, or forbid something that they name.
         `kinds`: of pieces that count.
         """
-        if any(piece.kind in kinds for piece in self._pieces_in(start, end)):
-            return True
-        return any(
+        return any(piece.kind in kinds for piece in self._pieces_in(start, end)) or any(
             clause.voice == "denied" and _FORMS.forbids.match(self.low, clause.start)
             for clause in self._clauses_in(start, end)
         )
@@ -373,10 +369,12 @@ class Turn:
         """Whether a later turn that requests nothing known may take back what was asked for
         before it.
         """
-        told = {"look", "question"}
         return self.doubts() or not all(
             self._harmless(piece)
-            and (piece.kind in told or not _FORMS.news.match(self._plain, piece.start))
+            and (
+                piece.kind in {"look", "question"}
+                or not _FORMS.news.match(self._plain, piece.start)
+            )
             for piece in self.pieces
         )
 
