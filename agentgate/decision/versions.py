@@ -193,7 +193,7 @@ def _minted(opened: Workflow, newer: Workflow) -> Workflow:
         same_key_as_last_token=one.same_key_as_last_token or other.same_key_as_last_token,
         claims=(*one.claims, *other.claims),
     )
-    token = opened.token.joined(newer.token)
+    token = opened.token.join(newer.token)
     return replace(opened, tools=MappingProxyType(tools), agent=agent, token=token)
 
 

@@ -83,7 +83,7 @@ class Block(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    def stated(self, rule: Any = None) -> dict[str, Any]:
+    def stated_fields(self, rule: Any = None) -> dict[str, Any]:
         """What it states itself, but for blocks and mappings: lists as tuples. `rule`: of its
         fields.
         """

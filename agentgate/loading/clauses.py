@@ -45,7 +45,7 @@ def sequence(site: Site) -> dict[str, tuple[Sequence, ...]]:
                 f"{block.require} before itself", "another tool (it could never be first)"
             )
         elif all(both):
-            order = site.built(Sequence, line=at.line, **block.stated(Sequence))
+            order = site.built(Sequence, line=at.line, **block.stated_fields(Sequence))
             by_tool[block.before] = (*by_tool.get(block.before, ()), order)
     return by_tool
 
@@ -122,7 +122,7 @@ def _limit(site: Site, block: LimitBlock, at: Place) -> Limit | None:
             )
             return None
         _summed(block, text, name, argument, at)
-    more = block.stated(Limit)
+    more = block.stated_fields(Limit)
     return site.built(Limit, at.line, tool, name, int(most), **more)
 
 
@@ -212,7 +212,7 @@ def _step_up(site: Site, block: StepUpBlock, at: Place) -> StepUpRule:
         elif (rule := condition(site, block.for_, name, each, here)) is not None:
             when.append(rule)
     stated: dict[str, Any] = {"group": "", "count": 1, "show": tuple(args)}
-    stated |= people.stated(StepUpRule) | block.stated(StepUpRule)
+    stated |= people.stated_fields(StepUpRule) | block.stated_fields(StepUpRule)
     return site.built(
         StepUpRule,
         line=at.line,
@@ -302,7 +302,7 @@ def token(site: Site) -> TokenRule:
             "call, and agent_key if wanted (every token is bound to its call)",
         )
     bound = "agent_key" in block.bound_to
-    return site.built(TokenRule, agent_key=bound, **block.stated(TokenRule))
+    return site.built(TokenRule, agent_key=bound, **block.stated_fields(TokenRule))
 
 
 def upstream(site: Site) -> dict[str, Upstream]:
@@ -310,7 +310,7 @@ def upstream(site: Site) -> dict[str, Upstream]:
     by_tool = {}
     for name, block in (site.definition.upstream or {}).items():
         at = site.root["upstream", name]
-        settings = block.stated()
+        settings = block.stated_fields()
         broker = settings.pop("broker")
         known = site.roles.get(block.role or "", frozenset[str]())
         bound = frozenset[str]()

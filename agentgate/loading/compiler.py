@@ -77,10 +77,10 @@ def _agent(site: Site, block: AgentBlock) -> AgentRule:
         at.report_key(
             " and ".join(ways) or "no identity", "exactly one of in_process, spiffe, oidc"
         )
-    parts = block.stated(AgentRule)
+    parts = block.stated_fields(AgentRule)
     for name, part in (("posture", block.posture), ("boundary", block.boundary)):
         if part:
-            parts |= part.stated(AgentRule)
+            parts |= part.stated_fields(AgentRule)
             _check_stated(part, at[name])
             if block.in_process:
                 at[name].report_key(
@@ -114,7 +114,7 @@ def _user(site: Site) -> UserRule | None:
     if not block:
         return None
     _check_stated(block, at)
-    return site.built(UserRule, at.line, **block.stated(UserRule))
+    return site.built(UserRule, at.line, **block.stated_fields(UserRule))
 
 
 def _via(site: Site) -> ViaRule | None:
@@ -126,7 +126,7 @@ def _via(site: Site) -> ViaRule | None:
         at["min_hops"].report(
             str(block.min_hops), f"at most max_hops, {block.max_hops} (no call has both)"
         )
-    return site.built(ViaRule, at.line, **block.stated(ViaRule))
+    return site.built(ViaRule, at.line, **block.stated_fields(ViaRule))
 
 
 # --- what was asked, when, where --------------------------------------------------------------
@@ -249,7 +249,7 @@ def _conditions(site: Site, block: ConditionsBlock) -> Conditions:
                 "a CIDR block without host bits, such as 10.20.0.0/16, or a zone name",
             )
     hours = _hours(site, block.hours, at["hours"]) if block.hours else None
-    return site.built(Conditions, at.line, hours=hours, **block.stated(Conditions))
+    return site.built(Conditions, at.line, hours=hours, **block.stated_fields(Conditions))
 
 
 def _is_network(text: str) -> bool:

@@ -792,7 +792,7 @@ class TokenRule:
         keys = ["call", "agent_key"] if bound else ["call"]
         return {"ttl": f"{self.ttl}s", "bound_to": keys}
 
-    def joined(self, other: TokenRule) -> TokenRule:
+    def join(self, other: TokenRule) -> TokenRule:
         """The stricter of both."""
         return TokenRule(min(self.ttl, other.ttl), self.agent_key or other.agent_key)
 
