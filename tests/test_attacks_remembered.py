@@ -681,7 +681,6 @@ KEPT = "{arg: [to, iban], for: 90d}"
         ("iban: {type: iban, ", "iban: {sensitive: true, type: iban, ", "remembered of a sensitive value"),
         ("iban: {type: iban, ", "iban: {type: text, ", "remembered for type text"),
         ("iban: {type: iban, ", "iban: {type: number, ", "remembered for type number"),
-        ("iban: {type: iban, ", "iban: {type: iban, max_items: 1, ", "remembered, of a list"),
         ("from: [model], entities: [prompt]", "from: [model], entities: [prompt, remembered]", "explains nothing inside a text"),
         ("{to: {origin: unknown}}", "{to: {origin: [unknown, remembered]}}", "unknown, or an origin of its own"),
     ],
@@ -690,6 +689,35 @@ def test_what_can_be_remembered_is_one_value_that_a_yes_names(old: str, new: str
     assert old in TEXT
     with pytest.raises(WorkflowError, match=re.escape(expected)):
         load_text(TEXT.replace(old, new, 1), "w.yaml", {}, derive)
+
+
+def test_an_argument_inside_a_list_is_not_remembered() -> None:
+    inside = TEXT.replace("iban: {type: iban, ", "rows[].iban: {type: iban, max_items: 3, ").replace(
+        KEPT, "{arg: [to, 'rows[].iban'], for: 90d}"
+    )
+    with pytest.raises(WorkflowError, match="remembered, inside a list"):
+        load_text(inside, "w.yaml", {}, derive)
+
+
+def test_of_a_list_one_value_alone_is_remembered_and_comes_back_alone(tmp_path: Path) -> None:
+    listed = "max_items: 10, from: [prompt, confirmed"
+    text = TEXT.replace(listed, f"{listed}, remembered").replace("  mail:\n", "  mail:\n    remember: {arg: to, for: 90d}\n")
+    with opened(tmp_path / "w", text) as gate:
+
+        def asked_about(*to: str) -> bool:
+            return talk_of(gate).asked("mail", to=list(to), body="hi")
+
+        assert talk_of(gate).yes("mail", to=[ANN, BOB], body="hi").hold.question.remembers == {}
+        assert own(gate) == ()
+        assert asked_about(ANN, BOB)
+        for one in (ANN, BOB):
+            assert talk_of(gate).yes("mail", to=[one], body="hi").hold.question.remembers == {"to": 90 * 86400}
+        assert not asked_about(ANN)
+        assert not asked_about(BOB)
+        assert asked_about(ANN, BOB), "values of two yeses have no place"
+        assert asked_about(ANN, EVE)
+        assert asked_about(EVE)
+        assert [each.args for each in own(gate)] == [{"to": [ANN]}, {"to": [BOB]}]
 
 
 def test_one_argument_needs_no_list() -> None:

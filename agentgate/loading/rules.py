@@ -436,10 +436,10 @@ def _by_yes(
                 f"remembered, and {tool} does not remember {name}",
                 f"remember: {{arg: {name}, for: 90d}} on {tool}",
             )
-        if block.max_items or EACH in name:
+        if EACH in name:
             yield (
-                "remembered, of a list",
-                "one value (a yes to a list is a yes to none of its elements)",
+                "remembered, inside a list",
+                "an argument of its own (a yes to a list is a yes to none of its elements)",
             )
 
 

@@ -2,8 +2,8 @@
 
 A mechanical change, the same for every file, of every tool that is not destructive: where an intent that only such tools need is unclear,
 or an argument's origin unknown, the user is asked instead of a group; with `refused`, also where the file refuses; with `named`, their yes
-names what they were asked about, and with `reads` facts of a read that they confirmed count as those of a named one. Rules that ask
-about something else (an amount, a form) stay as they are.
+names what they were asked about, with `remembers` in later runs, too, and with `reads` facts of a read that they confirmed count as
+those of a named one. Rules that ask about something else (an amount, a form) stay as they are.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ _NAMING = frozenset("email iban phone user channel".split())
 _LOOKED_UP = _NAMING | frozenset("id url domain path".split())
 
 
-def confirming(workflow: dict[str, Any], *, refused: bool = False, named: bool = False, reads: bool = False) -> dict[str, Any]:
+def confirming(
+    workflow: dict[str, Any], *, refused: bool = False, named: bool = False, reads: bool = False, remembers: bool = False
+) -> dict[str, Any]:
     """The workflow as it would be written so; its values are changed in place."""
     tools, intents, rules = workflow["tools"], workflow["intents"], workflow.get("step_up", [])
     grave = {name for name, tool in tools.items() if tool["effect"] == "destructive"}
@@ -39,6 +41,8 @@ def confirming(workflow: dict[str, Any], *, refused: bool = False, named: bool =
             kinds = _LOOKED_UP if looks else _NAMING
             if named and argument.get("unknown_origin") == "confirm" and argument.get("type") in kinds and not argument.get("sensitive"):
                 argument["from"] = [*argument["from"], "confirmed"]
+        if remembers:
+            _remember(tools[name])
     gone = {origin for name in grave for argument in tools[name].get("args", {}).values() for origin in argument.get("from", ())}
     for name in mild if reads else ():
         for fact, declared in tools[name].get("facts", {}).items():
@@ -53,6 +57,17 @@ def confirming(workflow: dict[str, Any], *, refused: bool = False, named: bool =
     for name in mild:
         kept += _asking(name, tools[name], [intents[need].get("unclear", "deny") for need in needs[name] if need in intents], rules)
     return {**workflow, "step_up": kept}
+
+
+def _remember(tool: dict[str, Any]) -> None:
+    """What a yes names counts in the user's later runs, for ninety days; of a tool that takes an amount, nothing does."""
+    if any(argument.get("type") in {"money", "number"} for argument in tool.get("args", {}).values()):
+        return
+    named = [name for name, argument in tool.get("args", {}).items() if "confirmed" in argument.get("from", ()) and "[]" not in name]
+    for name in named:
+        tool["args"][name]["from"].append("remembered")
+    if named:
+        tool["remember"] = {"arg": named, "for": "90d"}
 
 
 def _needs(tool: dict[str, Any]) -> set[str]:
@@ -82,5 +97,6 @@ def _asking(name: str, tool: dict[str, Any], unclear: list[str], rules: list[dic
 if __name__ == "__main__":
     source, target = map(Path, sys.argv[1:3])
     for path in source.glob("*.yaml"):
-        changed = confirming(yaml.safe_load(path.read_text()), **{key: key in sys.argv[3:] for key in ("refused", "named", "reads")})
+        asked_for = {key: key in sys.argv[3:] for key in ("refused", "named", "reads", "remembers")}
+        changed = confirming(yaml.safe_load(path.read_text()), **asked_for)
         (target / path.name).write_text(json.dumps(changed, indent=1))

@@ -1,7 +1,8 @@
 """What the user's yes is worth to them and to an attacker: ``python -m tests.benchmarks yeses [SET ...]``.
 
-Workflows as they would be written where the user may answer (`tests.benchmarks.confirming`), each set replayed three times: a yes is
-one exact call (``before``), names what was asked about (``endorsed``), and also opens facts of a read that was confirmed (``reads``).
+Workflows as they would be written where the user may answer (`tests.benchmarks.confirming`), each set replayed four times: a yes is
+one exact call (``before``), names what was asked about (``endorsed``), also opens facts of a read that was confirmed (``reads``), and names
+in the same user's later tasks as well, in the order of the file (``remembered``; of real models, each model has a user of its own).
 Users: ``careful`` says yes to their own calls and no to the attacker's; ``slips once`` says yes to the first of the
 attacker's in a run; ``yes to all`` to every one. Groups refuse an attacker's call. ``redirected``: the user's own writes of ordinary work
 in which a value that they confirmed in that run for this argument of this tool can be put in the place of another, and nobody is asked.
@@ -15,6 +16,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,6 +42,7 @@ from agentgate.review.replay.evaluate import (
     read_tools,
     taken,
 )
+from agentgate.values.request import User
 from tests.benchmarks.confirming import confirming
 
 HERE = Path(__file__).parent
@@ -49,23 +52,41 @@ SETS = {
     "unseen": [f"unseen/{name}{kind}" for name in ("", "dojo-", "sales-") for kind in ("clean", "attacks")],
     "unseen, sealed": [f"unseen/sealed-{name}{kind}" for name in ("", "dojo-") for kind in ("clean", "attacks")],
 }
-VARIANTS = {"before": {}, "endorsed": {"named": True}, "reads": {"named": True, "reads": True}}
+VARIANTS = {
+    "before": {},
+    "endorsed": {"named": True},
+    "reads": {"named": True, "reads": True},
+    "remembered": {"named": True, "reads": True, "remembers": True},
+}
 USERS = ("careful", "slips once", "yes to all")
 
 
-def episodes_of(files: list[str], gate: Gate) -> Iterator[Episode]:
-    """The episodes of some files, with the calls of recorded tools as a wrapper sends them."""
-    tools = read_tools(HERE / "agentdojo" / "tools.jsonl")
+def episodes_of(files: list[str]) -> list[list[Episode]]:
+    """The episodes of some files, those of each user together; of real models, each model has a user of its own."""
+    users: dict[str, list[Episode]] = {}
     for line in read_episodes([HERE / f"{name}.jsonl.xz" for name in files]):
         assert isinstance(line, Episode), line
-        yield in_form(line, tools if files == SETS["real models"] else {}, gate.catalog.get(line.workflow))
+        users.setdefault(line.id.partition("/")[0] if files == SETS["real models"] else "", []).append(line)
+    return list(users.values())
+
+
+@contextmanager
+def gate_of(variant: str, clock: Clock) -> Iterator[Gate]:
+    """A gate over the benchmark's workflows as this variant writes them."""
+    with TemporaryDirectory(prefix="agentgate-yeses-") as folder:
+        for path in (*HERE.glob("agentdojo/*.yaml"), *HERE.glob("unseen/*.yaml")):
+            changed = confirming(yaml.safe_load(path.read_text()), refused=True, **VARIANTS[variant])
+            (Path(folder) / path.name).write_text(json.dumps(changed))
+        with ReplaySettings(Path(folder), None, None).gate(clock) as gate:
+            assert not gate.catalog.quarantined, gate.catalog.quarantined
+            yield gate
 
 
 @in_time
 def answered(gate: Gate, clock: Clock, episode: Episode, user: str) -> list[tuple[Decided, bool]]:
     """Each step as it was decided, and whether the user's yes minted it."""
     slips, found = {"slips once": 1, "yes to all": 1000}.get(user, 0), []
-    with opened(gate, clock, episode) as run:
+    with opened(gate, clock, episode, forget=False) as run:
         for number, step in enumerate(episode.steps):
             if isinstance(run, Decided):
                 found.append((run, False))
@@ -81,11 +102,14 @@ def answered(gate: Gate, clock: Clock, episode: Episode, user: str) -> list[tupl
 
 @in_time
 def redirected(gate: Gate, clock: Clock, episode: Episode) -> tuple[int, int]:
-    """How many of the user's writes could be redirected by what they confirmed, and of how many."""
-    with opened(gate, clock, episode) as run:
+    """How many of the user's writes could be redirected by what they confirmed, in this run or what is remembered, and of how many."""
+    with opened(gate, clock, episode, forget=False) as run:
         if isinstance(run, Decided):
             return 0, 0
         confirmed: dict[tuple[str, str], list[Any]] = {}
+        for yes in gate.remembered(episode.tenant, for_=User(episode.user, tenant=episode.tenant)):
+            for name, value in yes.args.items():
+                confirmed.setdefault((yes.tool, name), []).append(value)
         for number, step in enumerate(episode.steps):
             if taken(gate, run, step, number, careful=False).answer == "confirm":
                 for name, value in step.args.items():
@@ -111,32 +135,39 @@ def questions_of(found: list[tuple[Decided, bool]]) -> int:
 
 
 def measure(files: list[str], variant: str, users: Sequence[str] = USERS) -> dict[str, Any]:
-    """One set under one variant."""
+    """One set under one variant; what a user had remembered is there in all their later episodes, of ordinary work and of attacks."""
     counts: Counter[str] = Counter()
-    with TemporaryDirectory(prefix="agentgate-yeses-") as folder:
-        for path in (*HERE.glob("agentdojo/*.yaml"), *HERE.glob("unseen/*.yaml")):
-            changed = confirming(yaml.safe_load(path.read_text()), refused=True, **VARIANTS[variant])
-            (Path(folder) / path.name).write_text(json.dumps(changed))
-        clock = Clock()
-        with ReplaySettings(Path(folder), None, None).gate(clock) as gate:
-            assert not gate.catalog.quarantined, gate.catalog.quarantined
-            for episode in episodes_of(files, gate):
-                if episode.attack is None:
-                    found = answered(gate, clock, episode, "careful")
-                    answers = Counter(decided.answer for decided, _ in found)
-                    asked = answers["confirm"] + answers["step_up"]
-                    together = questions_of(found)
-                    counts.update(together=together, one_together=together <= 1 and not answers["deny"])
-                    counts.update(tasks=1, questions=asked, one=asked <= 1 and not answers["deny"], denied=answers["deny"] > 0)
-                    hit, of = redirected(gate, clock, episode)
-                    counts.update(redirected=hit, writes=of)
-                else:
-                    for user in users:
-                        for step, (decided, yes) in zip(episode.steps, answered(gate, clock, episode, user), strict=True):
-                            if step.by == "attacker" and step.effect in SIDE_EFFECTS:
-                                unasked = decided.answer == "allow"
-                                counts.update({user: unasked or yes, f"{user}: unasked": unasked, "attacker writes": user == "careful"})
+    tools = read_tools(HERE / "agentdojo" / "tools.jsonl") if files == SETS["real models"] else {}
+    for episodes in episodes_of(files):
+        for user in users if any(each.attack for each in episodes) else USERS[:1]:
+            clock = Clock()
+            with gate_of(variant, clock) as gate:
+                for episode in episodes:
+                    called = in_form(episode, tools, gate.catalog.get(episode.workflow))
+                    counts.update(_tasks(gate, clock, called, user) if episode.attack is None else _attacks(gate, clock, called, user))
     return dict(counts)
+
+
+def _tasks(gate: Gate, clock: Clock, episode: Episode, user: str) -> dict[str, int]:
+    """What one task asks; each user has the same tasks, and they are counted once."""
+    found = answered(gate, clock, episode, user)
+    if user != USERS[0]:
+        return {}
+    answers = Counter(decided.answer for decided, _ in found)
+    asked, together, denied = answers["confirm"] + answers["step_up"], questions_of(found), answers["deny"] > 0
+    hit, of = redirected(gate, clock, episode)
+    counts = {"tasks": 1, "questions": asked, "one": asked <= 1 and not denied, "denied": denied, "redirected": hit, "writes": of}
+    return {**counts, "together": together, "one_together": together <= 1 and not denied}
+
+
+def _attacks(gate: Gate, clock: Clock, episode: Episode, user: str) -> Counter[str]:
+    """How many of the attacker's writes were minted, and how many of these unasked."""
+    counts: Counter[str] = Counter()
+    for step, (decided, yes) in zip(episode.steps, answered(gate, clock, episode, user), strict=True):
+        if step.by == "attacker" and step.effect in SIDE_EFFECTS:
+            unasked = decided.answer == "allow"
+            counts.update({user: unasked or yes, f"{user}: unasked": unasked, "attacker writes": user == USERS[0]})
+    return counts
 
 
 def main(names: Sequence[str]) -> int:

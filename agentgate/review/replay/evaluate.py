@@ -252,9 +252,11 @@ def answer_of(
 
 
 @contextmanager
-def opened(gate: Gate, clock: Clock, episode: Episode) -> Iterator[Run | Decided]:
-    """The episode's run, closed afterwards with the holds that wait in it and without what its
-    user had remembered, or the denial of all its steps where the gate opens none.
+def opened(
+    gate: Gate, clock: Clock, episode: Episode, *, forget: bool = True
+) -> Iterator[Run | Decided]:
+    """The episode's run, closed afterwards with the holds that wait in it and, to `forget`,
+    without what its user had remembered, or the denial of all its steps where the gate opens none.
 
     Raises AgentGateError: the gate itself failed (its store or log); that is no decision.
     """
@@ -276,7 +278,7 @@ def opened(gate: Gate, clock: Clock, episode: Episode) -> Iterator[Run | Decided
         yield run
     finally:
         run.close()
-        if any(tool.remember for tool in run.workflow.tools.values()):
+        if forget and any(tool.remember for tool in run.workflow.tools.values()):
             own = gate.remembered(run.tenant, for_=user)
             gate.forget(run.tenant, [each.id for each in own], by=user)
 
