@@ -1,7 +1,8 @@
 """Gates on one primary, behind Sentinels and on one to three shards: calls a second, and whose processor time they take.
 
 ``python -m tests.benchmarks scale [--seconds N] [--json FILE]``. All processes share this machine's cores, so what they do at once
-says little; processor time per call does, and the projection below the table is made of it.
+says little; processor time per call does, and the projection below the table is made of it. The last line is of calls that their own
+process performs: what one core of a server can do of them, and how much of its time the scripts themselves take.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import re
 import sys
 import tempfile
 import time
@@ -25,14 +27,17 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from agentgate import Agent, Allow, Gate, RunRefused, TokenRefused, User
+from agentgate import Agent, Allow, Deny, Gate, RunRefused, StepUp, TokenRefused, User
 from agentgate.errors import NotRecorded, StoreUnavailable
 from agentgate.gate.settings import MOST
+from tests.benchmarks.guarded import LOOKUP
+from tests.benchmarks.world import LOOKED_UP
 from tests.faults.shop import ISSUER, ORDER, PROMPT, TENANTS, WORKFLOW
 from tests.servers import Server, valkey_binary
 from tests.watched import Shards, Watched
 
 TENANTS_USED = 64
+_TURN = 20  # calls in one run
 PAYMENT = {**ORDER, "amount": "39.99", "currency": "EUR", "payee": "cus_1"}
 REFUSED = (StoreUnavailable, TokenRefused, RunRefused, NotRecorded)  # for the time: a busy machine
 FACTS = {"total": "150.00", "currency": "EUR", "customer": "cus_1"}
@@ -145,6 +150,36 @@ def rows(seconds: float, most_gates: int = 4) -> Iterator[Measured]:
             shards.stop()
 
 
+def performed(calls: int = 4000) -> tuple[float, float]:
+    """Microseconds of a server's core for one performed read of one tenant, and those of them inside of scripts."""
+    server_us = {}
+    with _workflows() as folder:
+        (folder / "w" / "status.yaml").write_text(LOOKUP, encoding="utf-8")
+        server = Server(valkey_binary(), folder / "server")
+        with Gate.open_unsafe_unapproved(folder / "w", issuer=ISSUER, store=server.url, audit="memory://", **MOST) as gate:
+            _look_up(gate, 10 * _TURN)
+            server.command("CONFIG", "RESETSTAT")
+            used = _used([server.pid])
+            _look_up(gate, calls)
+            server_us["all"] = (_used([server.pid]) - used) / calls * 1e6
+            (spent,) = re.findall(r"cmdstat_evalsha:calls=\d+,usec=(\d+)", server.command("INFO", "commandstats"))
+            server_us["scripts"] = int(spent) / calls
+        server.stop()
+    return server_us["all"], server_us["scripts"]
+
+
+def _look_up(gate: Gate, calls: int) -> None:
+    user, desk = User("lee", tenant="acme"), Agent("desk")
+    for number in range(calls):
+        if number % _TURN == 0:
+            run = gate.open_run("support.order-status", tenant="acme", user=user, agent=desk, prompt="What is the status of ORD-10023344?")
+        answer = run.perform("orders.get", LOOKED_UP, tool_call_id=f"call_{number}")
+        if isinstance(answer, Deny | StepUp):
+            raise StoreUnavailable(f"the benchmark's call is refused: {answer}")
+        with answer:
+            answer.record_result({"status": "delivered"})
+
+
 def main(arguments: Sequence[str]) -> int:
     """Print the table, and what it would mean elsewhere."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks scale", description="Gates and shards, on this machine.")
@@ -168,6 +203,12 @@ def main(arguments: Sequence[str]) -> int:
     console.print(
         f"on paper, by processor time: a core of gates does {1e6 / gate:.0f} calls/s, one shard (a core) {1e6 / server:.0f}; "
         f"16 cores of gates {16e6 / gate:.0f}, with {16 * server / gate / 0.6:.1f} shards that are 60 % busy",
+        highlight=False,
+    )
+    whole, scripts = performed()
+    console.print(
+        f"one tenant, performed reads: {whole:.0f} us of a server's core each, so {1e6 / whole:.0f} calls/s; "
+        f"{scripts:.0f} us are the scripts' own: {scripts / whole:.2f} of what these alone would allow",
         highlight=False,
     )
     if chosen.json is not None:
