@@ -560,6 +560,11 @@ def test_it_ends_after_its_time_and_by_what_the_workflow_says_now(gate: Gate, tm
     shorter = opened(tmp_path / "short", TEXT.replace("{arg: [to, iban], for: 90d}", "{arg: [to, iban], for: 50d}"))
     core.catalog.become(shorter.catalog)
     assert asked(gate)
+    longer = opened(tmp_path / "long", TEXT.replace("{arg: [to, iban], for: 90d}", "{arg: [to, iban], for: 300d}"))
+    core.catalog.become(longer.catalog)
+    assert not asked(gate)
+    store._client.hset(key, place, b" ".join([call, str(int(at) - ago).encode(), ends, rest]))
+    assert asked(gate), "the user was told 90 days"
 
 
 def test_whoever_writes_the_store_makes_nothing_remembered(gate: Gate) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import re
 import subprocess
@@ -444,6 +445,46 @@ async def test_a_server_without_the_broker_burns_nothing_and_one_that_has_it_get
             assert (len(other.tools.seen), bank.ended) == (1, 1)
             other.tools.answer = {"leaked": CANARY}
             assert (await other.call("notes.sell", {}, "again")).status_code == 502
+
+
+async def squeezed(scope: Any, receive: Any, send: Any) -> None:
+    """Compresses where the request takes that."""
+    plain, takes = f'{{"leaked": "{CANARY}"}}'.encode(), b"gzip" in dict(scope["headers"]).get(b"accept-encoding", b"")
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-encoding", b"gzip")] if takes else []})
+    await send({"type": "http.response.body", "body": gzip.compress(plain) if takes else plain})
+
+
+async def halved(scope: Any, receive: Any, send: Any) -> None:
+    """Raises in the middle of its answer."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": CANARY.encode(), "more_body": True})
+    raise RuntimeError("broken off")
+
+
+async def headed(scope: Any, receive: Any, send: Any) -> None:
+    """Says it in a header."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-key", CANARY.encode())]})
+    await send({"type": "http.response.body", "body": b"{}"})
+
+
+async def drawn_out(scope: Any, receive: Any, send: Any) -> None:
+    """Says it behind more than is looked at."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for part in (b"x" * 2000, CANARY.encode()):
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.mark.parametrize("says", [squeezed, halved, headed, drawn_out])
+async def test_an_application_says_its_credential_in_no_way(
+    place: Place, gate: Process, own_key: ClientKey, says: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentgate.integrations.asgi.middleware.MAX_LOOKED", 1000)
+    async with at_work(place, gate, own_key, brokers={"bank": Bank()}) as world:
+        world.tools.answer = says
+        answer = await world.call("notes.sell", {}, says.__name__)
+        assert (answer.status_code, len(world.tools.seen)) == (500 if says is halved else 502, 1)
+        assert CANARY not in f"{answer.text} {answer.headers}"
 
 
 async def test_a_broker_that_fails_leaves_the_call_not_run(place: Place, gate: Process, own_key: ClientKey) -> None:

@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from wsgiref import simple_server
 
 import flask
 import httpx
 import pytest
 from structlog.testing import capture_logs
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
 
 from agentgate.errors import ConfigError, NotDone
@@ -52,9 +54,13 @@ class Desk:
             return "ok"
 
 
+class Quiet(simple_server.WSGIRequestHandler):
+    def log_message(self, *_: Any) -> None: ...
+
+
 @contextmanager
-def listening(app: Any) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, app, threaded=True)
+def listening(app: Any, server: Any = None) -> Iterator[str]:
+    server = server or make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
@@ -241,3 +247,23 @@ def test_a_path_that_reads_in_two_ways_is_no_call(world: World) -> None:
             sent.sendall((line + '{"text": "path"}').encode())
             assert b" 200 " not in sent.recv(65536).split(b"\r\n")[0], path
     assert world.desk.seen == []
+
+
+def test_under_a_prefix_on_a_server_that_takes_no_header_of_its_own(place: Place, gate: Process, key: ClientKey) -> None:
+    """PEP 3333: an application says nothing of the connection (to Python's own server that is an error), and knows its prefix."""
+    server = ToolServer.remote(place.issuer, key, tenants=["acme"], audience=NOTES, address=gate.base)
+    server.route("notes.write", "POST", "/desk/notes", args={"text": body()})
+    desk = Desk()
+    desk.app.wsgi_app = redeem = RedeemWSGI(desk.app.wsgi_app, server)  # type: ignore[method-assign]  # as above
+    mounted = DispatcherMiddleware(lambda *_: [], {"/desk": desk.app})
+    own = simple_server.make_server("127.0.0.1", 0, mounted, handler_class=Quiet)  # type: ignore[arg-type]  # an application
+    with listening(None, own) as url:
+        world = World(place, gate, desk, url)
+        token = world.token("prefix")
+        assert world.http.post("/desk/notes", json={"text": "prefix"}).status_code == 401
+        assert world.send(token, "prefix", "/desk/desk/notes").status_code == 404
+        assert desk.seen == []
+        assert world.send(token, "prefix", "/desk/notes").json() == {"written": "prefix"}
+        assert [each["url"] for each in desk.seen] == [f"{NOTES}/desk/notes".replace("https", "http")]
+    own.server_close()
+    redeem.close()

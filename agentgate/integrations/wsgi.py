@@ -108,6 +108,7 @@ class _Request:
             self.headers = [
                 (name.decode("latin-1"), value.decode("latin-1"))
                 for name, value in message["headers"]
+                if name != b"connection"  # is the server's (PEP 3333)
             ]
         else:
             self.body += message.get("body", b"")

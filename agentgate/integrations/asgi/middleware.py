@@ -246,8 +246,8 @@ class RedeemMiddleware:
         except NotRecorded:
             pass
         except Exception:
-            if answer and not answer.withheld:
-                await answer.release()
+            if answer:
+                await answer.release()  # of what is withheld, nothing
             raise
         if answer and answer.withheld:
             raise route.refused(
