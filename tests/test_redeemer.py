@@ -467,19 +467,26 @@ async def headed(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"{}"})
 
 
-async def drawn_out(scope: Any, receive: Any, send: Any) -> None:
-    """Says it behind more than is looked at."""
+async def parted(scope: Any, receive: Any, send: Any) -> None:
+    """Says it behind more than is read for facts."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
-    for part in (b"x" * 2000, CANARY.encode()):
+    for part in (b"x" * 200, CANARY.encode()):
         await send({"type": "http.response.body", "body": part, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
 
 
-@pytest.mark.parametrize("says", [squeezed, halved, headed, drawn_out])
+async def drawn_out(scope: Any, receive: Any, send: Any) -> None:
+    """Says more than is looked at."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"x" * 2000})
+
+
+@pytest.mark.parametrize("says", [squeezed, halved, headed, parted, drawn_out])
 async def test_an_application_says_its_credential_in_no_way(
     place: Place, gate: Process, own_key: ClientKey, says: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentgate.integrations.asgi.middleware.MAX_LOOKED", 1000)
+    for name, most in (("MAX_RESULT", 100), ("MAX_LOOKED", 1000)):
+        monkeypatch.setattr(f"agentgate.integrations.asgi.middleware.{name}", most)
     async with at_work(place, gate, own_key, brokers={"bank": Bank()}) as world:
         world.tools.answer = says
         answer = await world.call("notes.sell", {}, says.__name__)
