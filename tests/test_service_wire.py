@@ -341,8 +341,8 @@ def held(place: Place) -> str:
         return max(gate.holds("acme"), key=lambda hold: hold.expires_at).id
 
 
-def poll(notes: Notes, code: str, party: Party | None = None, asking: Asking | None = None) -> httpx.Response:
-    form = {"grant_type": DEFERRED, "deferral_code": code, **(party or notes.client).asserted()}
+def poll(notes: Notes, code: str, party: Party | None = None, asking: Asking | None = None, **more: str) -> httpx.Response:
+    form = {"grant_type": DEFERRED, "deferral_code": code, **(party or notes.client).asserted(), **more}
     asking = asking or notes.asking
     asking.nonce = notes.asking.nonce
     return notes.gate.http.post("/oauth2/token", data=form, headers=asking.proof())
@@ -357,6 +357,7 @@ def test_a_call_that_waits_is_deferred_until_it_is_released(notes: Notes, place:
     assert error_of(poll(notes, code, Party(notes.gate, "other", place.keys["other"]))) == (400, "invalid_grant")
     assert error_of(poll(notes, code, asking=Asking(notes.gate, Key("thief")))) == (400, "invalid_dpop_proof")
     assert error_of(poll(notes, "made-up.acme")) == (400, "invalid_grant")
+    assert error_of(poll(notes, code, scope="notes:write")) == (400, "invalid_request")  # it would narrow nothing
     assert error_of(poll(notes, code)) == (400, "authorization_pending")
     assert error_of(poll(notes, code)) == (400, "slow_down")
     answered_by(place, held(place), release=True)

@@ -294,7 +294,7 @@ async def introspect(request: Request, service: Service) -> Response:
     why is nobody's business.
     """
     form, caller = await service.form(request)
-    if caller.claimed or caller.settings.role != "tool_server":
+    if caller.settings.role != "tool_server":
         failure = Failure(Reason.AGENT, "client.role", caller.settings.role, "tool_server")
         raise RequestRefused(400, "unauthorized_client", "", failure)
     if "token" not in form:
