@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
 from agentgate.testing import demo_approvals
 from tests.approvals_team import keygen
+from tests.preloaded import run_code
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ["workflows", "examples/payment-agent/workflows", "examples/mcp/workflows", "examples/chat-backend/workflows"]
@@ -94,9 +94,9 @@ def test_signing_again_changes_nothing(copied):
 
 def test_the_command_signs_a_directory(copied):
     shutil.rmtree(copied / "approvals")
-    done = subprocess.run(
-        [sys.executable, "-m", "agentgate.testing.demo_approvals", str(copied)], capture_output=True, text=True, check=True
-    )
+    code = "from runpy import run_module; run_module('agentgate.testing.demo_approvals', run_name='__main__')"
+    done = run_code(code, str(copied))
+    assert done.returncode == 0, done.stderr
     assert "root sha256:" in done.stdout
     assert (copied / "approvals/root.yaml").is_file()
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from agentgate import Reason
+from tests.preloaded import run as run_command
 from tests.servers import redis_binary, valkey_binary
 from tests.test_acts import ELSEWHERE, elsewhere
 from tests.test_history import Shop, asked, paid, started
@@ -23,7 +24,10 @@ PAGE = (Path(__file__).parents[1] / "docs" / "state.md").read_text()
 COMMANDS = dict(re.findall(r"^```sh\n# (\w[\w ]*)[^\n]*\n(.+?)^```$", PAGE, re.MULTILINE | re.DOTALL))
 
 
-@pytest.fixture(params=[redis_binary, valkey_binary], ids=["redis", "valkey"])
+VALKEY = pytest.param(valkey_binary, id="valkey", marks=pytest.mark.thorough("the page has the same commands for both"))
+
+
+@pytest.fixture(params=[pytest.param(redis_binary, id="redis"), VALKEY])
 def shop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Shop]:
     made = Shop(tmp_path, request.param(), durable=True)
     yield made
@@ -91,8 +95,8 @@ def test_a_dump_that_attaches_is_named_by_the_doctor_with_its_end_and_ends_then(
     denial: Any = other.authorize("payments.refund", {}, tool_call_id="form")  # what is wrong otherwise is told first
     assert Reason.RUN_ELSEWHERE not in {each.reason for each in denial.failures}
     assert asked(other) == ELSEWHERE
-    doctor = [sys.executable, "-m", "agentgate", "doctor", "--store", shop.server.url, "--json"]
-    told = subprocess.run(doctor, capture_output=True, text=True, timeout=60, check=False).stdout
+    doctor = ("doctor", "--store", shop.server.url, "--json")
+    told = run_command(*doctor).stdout
     assert "was attached lately" in told
     assert "this ends 8 s after it left (repl-backlog-ttl)" in told
     deadline = time.monotonic() + 20
@@ -100,4 +104,4 @@ def test_a_dump_that_attaches_is_named_by_the_doctor_with_its_end_and_ends_then(
         assert time.monotonic() < deadline
         time.sleep(0.1)
     paid(started(shop.gate))
-    assert "attached lately" not in subprocess.run(doctor, capture_output=True, text=True, timeout=60, check=False).stdout
+    assert "attached lately" not in run_command(*doctor).stdout

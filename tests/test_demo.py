@@ -17,12 +17,14 @@ import psutil  # type: ignore[import-untyped]  # it has no types
 import pytest
 import time_machine
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from agentgate.cli.main import app
 from agentgate.errors import StoreUnavailable
 from agentgate_demo import show as command
 from agentgate_demo.case import FIRST, load_case
 from agentgate_demo.row import Played, find_example
+from tests import preloaded
 from tests.deadlines import python_path
 
 pytestmark = pytest.mark.server  # of what it shows
@@ -75,8 +77,8 @@ def played() -> Played:
 
 
 def test_json_says_what_happened_and_the_exit_code_is_0() -> None:
-    done = run("--json")
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(app, ["demo", "--json"])
+    assert done.exit_code == 0, done.stderr
     said = json.loads(done.stdout)
     assert [(r["outcome"], r["code"], r["seen_by"], r["reason"], r["field"]) for r in said["rows"]] == WANTED
     assert said["ok"]
@@ -193,15 +195,14 @@ def test_the_next_steps_exist(played: Played) -> None:
 
 def test_without_langchain_it_says_what_to_install() -> None:
     code = "import sys; sys.modules['langchain'] = None; from agentgate.cli.main import app; app()"
-    env = {**os.environ, "PYTHONPATH": python_path(str(ROOT))}
-    done = subprocess.run([sys.executable, "-c", code, "demo"], check=False, capture_output=True, text=True, timeout=60, env=env)
+    done = preloaded.run_code(code, "demo")
     assert (done.returncode, done.stdout) == (1, "")
     assert f"langchain is not installed: {sys.executable} -m pip install -e '{ROOT}[service,embedded,langchain]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_help_shows_examples() -> None:
-    done = run("--help")
+    done = preloaded.run("demo", "--help")
     assert done.returncode == 0
     assert "agentgate demo --json" in done.stdout
 

@@ -14,6 +14,7 @@ import pytest
 
 from agentgate_demo.case import CASES, FIRST, FoundingCase, load_case
 from agentgate_demo.row import Expected, TableRow
+from tests import preloaded
 from tests.deadlines import python_path
 from tests.test_layers import imports
 
@@ -127,7 +128,7 @@ def test_a_case_ends_as_it_must(name: str) -> None:
 
 
 def test_the_list_names_every_case_and_each_has_what_can_be_copied() -> None:
-    done = run("-m", "agentgate", "demo", "--list")
+    done = preloaded.run("demo", "--list")
     assert [line.split()[0] for line in done.stdout.splitlines()] == [*CASES]
     assert {FIRST, CHAT, *WANTED} == set(CASES)
     for name in WANTED:
@@ -138,7 +139,7 @@ def test_the_list_names_every_case_and_each_has_what_can_be_copied() -> None:
 
 
 def test_an_unknown_case_is_named() -> None:
-    done = run("-m", "agentgate", "demo", "cd")
+    done = preloaded.run("demo", "cd")
     assert (done.returncode, done.stdout) == (1, "")
     assert "first-look, payments, ci" in done.stderr
 
@@ -161,7 +162,7 @@ def test_an_unknown_case_is_named() -> None:
 )
 def test_a_package_that_is_missing_is_named_with_the_command_for_this_clone(name: str, module: str, what: str) -> None:
     code = f"import sys; sys.modules[{module!r}] = None; from agentgate.cli.main import app; app()"
-    done = run("-c", code, "demo", name)
+    done = preloaded.run_code(code, "demo", name)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.strip() == f"{module} is not installed: {sys.executable} -m pip install -e '{ROOT}{what}"
 

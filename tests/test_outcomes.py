@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +19,7 @@ from agentgate.errors import Refusal
 from agentgate.gate.run import Run
 from agentgate.integrations.langchain import guard_tools
 from agentgate.stores import server_id
+from tests.preloaded import run_code
 from tests.servers import Server, redis_binary
 from tests.shop import ORDER, REFUND, looked_up, opened, reasons, run_of
 
@@ -114,7 +113,7 @@ def test_a_tool_that_was_terminated_leaves_its_act_unknown(folder: Path) -> None
         with opened(folder, keys=folder / "keys", audit=str(folder / "audit"), store=server.url) as gate:
             run = run_of(gate)
             looked_up(run)
-            done = subprocess.run([sys.executable, "-c", KILLED, folder, run.id, server.url], check=False, stdout=subprocess.DEVNULL)
+            done = run_code(KILLED, str(folder), run.id, server.url)
             assert done.returncode == -15
             assert again(run) == {Reason.OUTCOME_UNKNOWN}
     finally:

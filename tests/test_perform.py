@@ -7,8 +7,6 @@ import gc
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -29,6 +27,7 @@ from agentgate.redemption.verifier import RedeemedCall, taken
 from agentgate.review.report.past import decision_of
 from agentgate.stores import Op, Store, ops, recovery, server_id
 from tests import upstream
+from tests.preloaded import run_code
 from tests.servers import Server, redis_binary
 from tests.shop import BOSS, ORDER, REFUND, WORKFLOW, opened, run_of
 
@@ -280,7 +279,7 @@ def test_a_process_that_died_while_its_tool_ran_leaves_an_act_that_is_spent_and_
         with opened(folder, keys=folder / "keys", audit=str(folder / "audit"), store=server.url) as gate:
             run = run_of(gate)
             look(run, in_one)
-            done = subprocess.run([sys.executable, "-c", KILLED, folder, run.id, server.url], check=False, stderr=subprocess.DEVNULL)
+            done = run_code(KILLED, str(folder), run.id, server.url)
             assert done.returncode == -9
             assert why(pay(run, in_one)) == {Reason.OUTCOME_UNKNOWN}
             assert [r["type"] for r in read_records(folder / "killed")][-2:] == ["decision", "redemption"]

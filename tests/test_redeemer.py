@@ -6,8 +6,6 @@ import asyncio
 import gzip
 import json
 import re
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -34,6 +32,7 @@ from agentgate.token.signing import SigningKey
 from agentgate.values.canonical import canonical
 from agentgate.values.leaks import holds
 from tests.authority import Key, jwks
+from tests.preloaded import run_code
 from tests.served import Process, Server, detail, served
 from tests.served_notes import DEFINITION, GATE, NOTES, WORKFLOW, Notes, Place, a_place, error_of
 from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture
@@ -647,7 +646,7 @@ from agentgate.integrations.redeemer import ClientKey, GateRedeemer, _log
 from agentgate.token.signing import SigningKey
 GateRedeemer("{GATE}", ClientKey("server", SigningKey.generate()), tenants=["acme"], audience="{NOTES}")
 _log.error("refused_by_gate")"""
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    done = run_code(code)
     assert (done.stdout, "refused_by_gate" in done.stderr) == ("", True)
 
 

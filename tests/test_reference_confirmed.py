@@ -16,7 +16,7 @@ from tests.generate import Case, Generator
 from tests.generate_values import NOW, values_of
 from tests.test_reference import SEED, engine, reference, story
 
-CASES = examples(12_000, 1_500)
+CASES = examples(12_000, 800)
 YES, BEFORE = (replace(source, field="pay") for source in BY_YES)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
@@ -22,6 +20,7 @@ from starlette.routing import Route
 from agentgate.identity import connection
 from agentgate.service import line, process
 from agentgate.service.line import HEALTH, LOOK, RESERVED, ROOM, SMALL, Connections, OpenConnection
+from tests.preloaded import run_code
 from tests.served import in_thread
 
 
@@ -367,7 +366,7 @@ from agentgate.service.line import Connections
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 print(Connections(512, bool)._room, *resource.getrlimit(resource.RLIMIT_NOFILE))
 """
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    told = run_code(code).stdout.split()
     assert [int(each) for each in told] == [room, min(hard, 1024 + ROOM), hard]
 
 

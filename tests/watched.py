@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ from agentgate.errors import StoreUnavailable
 from agentgate.stores import Op, Store, open_async_store, open_store, ops
 from agentgate_conformance._book import Book, T
 from agentgate_conformance.stores import Blocking
+from tests.effort import examples
 from tests.servers import Server, free_port
 
 S = TypeVar("S", bound=Server)
@@ -211,15 +212,23 @@ class Shards:
         return all("cluster_state:ok" in each and "cluster_slots_ok:16384" in each for each in told)
 
     def owner(self, tenant: str) -> Server:
-        """Whose slot this tenant's is, by the node itself."""
-        for server in self.servers:
-            if (
-                server.runs()
-                and "MOVED" not in server.command("GET", f"ag:{{{tenant}}}:x")
-                and "role:master" in server.command("INFO", "replication")
-            ):
-                return server
-        raise AssertionError(f"nobody has {tenant}")
+        """Whose slot this tenant's is, by the node itself. Waits for one: while the slot moves, it is for a moment nobody's."""
+        found: list[Server] = []
+
+        def one() -> bool:
+            found.extend(islice((each for each in self.servers if self._owns(each, tenant)), 1))
+            return bool(found)
+
+        until(one, what=f"nobody has {tenant}")
+        return found[0]
+
+    @staticmethod
+    def _owns(server: Server, tenant: str) -> bool:
+        return (
+            server.runs()
+            and "MOVED" not in server.command("GET", f"ag:{{{tenant}}}:x")
+            and "role:master" in server.command("INFO", "replication")
+        )
 
     def move(self, tenant: str, target: Server) -> None:
         """Its slot moves as a whole."""
@@ -249,6 +258,10 @@ class Shards:
         self._ending.close()
 
 
+# Between two calls of one caller: quickly, with less of a processor, and still with more than one under way whenever something fails.
+PAUSE = examples(0, 4) / 1000
+
+
 class Load:
     """Callers, one for each tenant, who open a run, mint, and burn the token twice, again and again; and what became of it."""
 
@@ -273,7 +286,7 @@ class Load:
 
     def _ask(self, tenant: str) -> None:
         tries = 0
-        while not self._over.is_set():
+        while not self._over.wait(PAUSE):
             tries += 1
             try:
                 book = _Hurried(self, tenant, f"r{tries}")
