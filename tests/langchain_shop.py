@@ -6,7 +6,7 @@ import json
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -217,6 +217,20 @@ def tool_server() -> Iterator[ToolServer]:
         server.server_close()
 
 
+_MADE = dict[str, BaseTool]()
+
+
+def _tool(name: str) -> Callable[[Callable[..., Any]], BaseTool]:
+    """As LangChain's; what it makes of the signature is made once for all shops."""
+
+    def made(run: Callable[..., Any]) -> BaseTool:
+        if name not in _MADE:
+            _MADE[name] = tool(name)(run)
+        return _MADE[name].model_copy(update={"func": run})
+
+    return made
+
+
 class Shop:
     """Tools with their workflow and gate. `ran` holds every execution of a tool's body."""
 
@@ -259,19 +273,19 @@ class Shop:
     def _tools(self) -> list[BaseTool]:
         shop = self
 
-        @tool("orders.get")
+        @_tool("orders.get")
         def get(order_id: str) -> dict[str, Any]:
             """Look an order up."""
             shop.ran.append(("orders.get", {"order_id": order_id}))
             return {"order_id": order_id, "total": shop.total, "currency": "EUR", "note": shop.order_note}
 
-        @tool("notes.add")
+        @_tool("notes.add")
         def note(order_id: str, text: str, times: int = 1) -> str:
             """Write a note."""
             shop.ran.append(("notes.add", {"order_id": order_id, "text": text, "times": times}))
             return "noted"
 
-        @tool("payments.refund")
+        @_tool("payments.refund")
         def refund(order_id: str, amount: Decimal, currency: str) -> str:
             """Give money back."""
             shop.ran.append(("payments.refund", {"order_id": order_id, "amount": amount, "currency": currency}))

@@ -23,10 +23,10 @@ from tempfile import TemporaryFile
 from typing import IO, Any
 
 ROOT = Path(__file__).parent.parent
-# What a gate, and a tool server, have imported when they have answered.
+# What a gate, a tool server, and an agent have imported when they have answered.
 IMPORTS = """agentgate.cli.main agentgate.cli.serve agentgate.service.process agentgate.service.checking agentgate.stores.redis redis valkey
 uvicorn.lifespan.on uvicorn.loops.auto prometheus_client.multiprocess prometheus_client.asgi opentelemetry.sdk.metrics time_machine
-agentgate.integrations.asgi httpx""".split()
+agentgate.integrations.asgi httpx agentgate.integrations.langchain langchain.agents""".split()
 
 
 class Forked:
@@ -94,6 +94,11 @@ AGENTGATE = "from agentgate.cli.main import app; app()"
 def run(*argv: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """What a command of ours ends with and says, in a minute."""
     return run_code(AGENTGATE, *argv, env=env, cwd=cwd)
+
+
+def run_at_terminal(code: str, *argv: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """What Python code shows at a terminal, where yes is said to its first question."""
+    return run_code(f"from tests.type_yes import at_terminal\nat_terminal()\n{code}", *argv, env=env)
 
 
 def run_code(code: str, *argv: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

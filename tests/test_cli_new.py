@@ -23,10 +23,9 @@ from agentgate.gate.gate import Gate
 from agentgate.integrations.langchain import guard_tools, use_run
 from agentgate.values.refusal import AnswerRefused
 from agentgate.values.request import Agent, User
-from tests.deadlines import python_path
+from tests.preloaded import AGENTGATE, run_at_terminal, run_code
 
 ROOT = Path(__file__).parent.parent
-AGENTGATE = [sys.executable, "-c", "from agentgate.cli.main import app; app()"]
 SHOP = """\
 print("the module says hello")
 from typing import Literal
@@ -183,13 +182,8 @@ def test_what_files_hold_and_are_called_cannot_act_on_a_terminal(place, command)
         "test": [attack],
         "diff": [f"{attack}/w.yaml", f"{attack}/w.yaml"],
     }
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests/type_yes.py"), *AGENTGATE, "workflow", command.split()[0], *arguments[command]],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": python_path(str(ROOT)), "TERM": "xterm-256color", "COLUMNS": "100"},
-    )
+    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
+    done = run_at_terminal(AGENTGATE, "workflow", command.split()[0], *arguments[command], env=env)
     assert done.stdout
     assert re.sub(r"\x1b\[[0-9;]*m|[\r\n]", "", done.stdout).isprintable()  # colours are our own
     assert "Traceback" not in done.stdout
@@ -199,14 +193,8 @@ def test_what_files_hold_and_are_called_cannot_act_on_a_terminal(place, command)
 
 
 def test_one_command_and_one_answer_lead_to_an_approved_workflow_and_a_guarded_call(place, key):
-    command = [*AGENTGATE, "init", *LANGCHAIN, "--name", "lee@acme.example"]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests/type_yes.py"), *command],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": python_path(str(ROOT)), "COLUMNS": "100"},
-    )
+    env = {**os.environ, "COLUMNS": "100"}
+    done = run_at_terminal(AGENTGATE, "init", *LANGCHAIN, "--name", "lee@acme.example", env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("Sign it? yes or no") == 1
     assert "refused" in done.stdout
@@ -249,14 +237,7 @@ def test_the_lines_it_prints_run_and_those_for_an_agent_answer_whatever_is_held(
     said = json.loads(run("init", *LANGCHAIN, "--yes", "--json").stdout)
     assert len(said["paste"]) == 13
     lines = "\n".join([*said["paste"], MODEL, *said["agent"], "print([message.content for message in out['messages']])"])
-    Path("paste.py").write_text(lines.replace('"provider:model"', f"ask_for{orders}").replace(", confirm=ask", ""))
-    done = subprocess.run(
-        [sys.executable, "paste.py"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": python_path(f"{ROOT}:.")},
-    )
+    done = run_code(lines.replace('"provider:model"', f"ask_for{orders}").replace(", confirm=ask", ""))
     results = [json.dumps({"order_id": order, "status": "shipped"}) for order in orders]
     assert "{'order_id': 'A-10023344', 'status': 'shipped'}" in done.stdout, done.stderr  # of the call that the first lines make
     assert "root_solo" in done.stdout + done.stderr
@@ -490,14 +471,7 @@ def test_the_lines_it_prints_run_for_awaited_injected_and_acting_tools(place, ke
     Path("odd_module.py").write_text(ODD)
     Path("shop_module.py").write_text(SHOP.replace('raise SystemExit("a tool that init must not call")', "return order_id"))
     said = json.loads(run("init", "--langchain", tools, "--yes", "--json").stdout)
-    Path("paste.py").write_text("\n".join(said["paste"]).replace('"user_id": ...', '"user_id": "u7"'))
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests/type_yes.py"), sys.executable, "paste.py"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": python_path(f"{ROOT}:.")},
-    )
+    done = run_at_terminal("\n".join(said["paste"]).replace('"user_id": ...', '"user_id": "u7"'))
     expected = {"odd_module:searching": "BK-1001", "odd_module:injected": "u7", "shop_module:acting": "A-10023344"}[tools]
     assert expected in done.stdout.splitlines()[-1], done.stdout + done.stderr
     assert says in "\n".join(said["paste"])

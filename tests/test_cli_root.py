@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from agentgate.gate.gate import Gate
 from agentgate.review.root.files import from_root, standing
 from agentgate.values.request import Agent, User
 from tests.approvals_team import keygen
-from tests.deadlines import python_path
+from tests.preloaded import AGENTGATE, run_at_terminal
 from tests.workflows import workflow_text
 
 ALICE, BOB, CAROL, DAVE = PEOPLE = ("alice@acme.example", "bob@acme.example", "carol@acme.example", "dave@acme.example")
@@ -472,14 +471,6 @@ def test_a_link_in_place_of_a_trust_file_is_refused(team):
 
 
 def test_at_a_terminal_it_is_a_table(team):
-    here = Path(__file__).parent
-    command = [sys.executable, str(here / "type_yes.py"), sys.executable, "-c", "from agentgate.cli.main import app; app()"]
-    done = subprocess.run(
-        [*command, "root", "show"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": python_path(str(here.parent)), "TERM": "xterm-256color", "COLUMNS": "200"},
-    )
+    done = run_at_terminal(AGENTGATE, "root", "show", env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "200"})
     assert "────" in done.stdout
     assert "Traceback" not in done.stdout

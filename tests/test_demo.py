@@ -194,7 +194,8 @@ def test_the_next_steps_exist(played: Played) -> None:
 
 
 def test_without_langchain_it_says_what_to_install() -> None:
-    code = "import sys; sys.modules['langchain'] = None; from agentgate.cli.main import app; app()"
+    absent = "import sys\nsys.modules |= dict.fromkeys(['langchain', *filter(lambda name: name.startswith('langchain.'), sys.modules)])\n"
+    code = absent + preloaded.AGENTGATE
     done = preloaded.run_code(code, "demo")
     assert (done.returncode, done.stdout) == (1, "")
     assert f"langchain is not installed: {sys.executable} -m pip install -e '{ROOT}[service,embedded,langchain]'" in done.stderr

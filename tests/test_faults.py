@@ -26,7 +26,7 @@ MORE = pytest.mark.thorough("the same store, lost in another way or asked by ano
         ("kill -9, older snapshot, asked elsewhere", {AGAIN}, {ELSEWHERE, UNKNOWN}, False),
         pytest.param("kill -9, older snapshot, other tool server", {AGAIN}, {ELSEWHERE, UNKNOWN}, False, marks=MORE),
         pytest.param("kill -9, older snapshot, shared runs, asked elsewhere", {AGAIN}, {ELSEWHERE, UNKNOWN}, False, marks=MORE),
-        ("power cut, everysec, asked elsewhere", {AGAIN}, {ELSEWHERE, UNKNOWN}, False),
+        pytest.param("power cut, everysec, asked elsewhere", {AGAIN}, {ELSEWHERE, UNKNOWN}, False, marks=MORE),
         pytest.param("clean restart", {AGAIN}, {AGAIN}, True, marks=MORE),
         pytest.param("lagging failover, replicas=1, asked elsewhere", {AGAIN}, {DONE, AGAIN, ELSEWHERE}, True, marks=MORE),
         ("split brain, asked elsewhere", {AGAIN}, {ELSEWHERE}, False),

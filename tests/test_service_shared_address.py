@@ -23,7 +23,7 @@ from tests.served_notes import place as place  # noqa: PLC0414 - a fixture
 from tests.test_service_unproven import SLOW, forged, junk, posted
 
 PLACES, LINES = 64, 640  # more than have a place, and than the 256 that are there for whoever says nothing
-CALLS, AT_ONCE = examples(100, 8), 8
+CALLS, AT_ONCE = examples(100, 4), 8
 ROOT = Path(__file__).parents[1]
 MORE = pytest.mark.thorough("each way, and each kind of junk, is tried in the other three; all of it for a moment in test_service_unproven")
 RESETS = pytest.mark.thorough("who hangs up keeps nobody waiting in test_service_unproven")

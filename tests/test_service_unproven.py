@@ -32,7 +32,7 @@ from tests.served_notes import place as place  # noqa: PLC0414 - a fixture
 FORM = "Host: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
 HEALTH = ("/healthz", "/readyz", "/metrics")
 STRANGER = Key("notes")  # names the client's key, and is another
-CALLS = 20
+CALLS = examples(20, 8)
 # An event loop that says how many connections it accepted in one round, where these were more than ever: a line each in the file ROUNDS.
 COUNTED = """
 import asyncio, os, socket

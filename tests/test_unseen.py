@@ -15,6 +15,7 @@ from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
 from tests.benchmarks.confirming import confirming
 from tests.benchmarks.heard import heard
+from tests.benchmarks.yeses import workflows_of
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 MANY = pytest.mark.thorough("the same of other episodes: those of one office are tried in each test")
@@ -30,9 +31,8 @@ MANY = pytest.mark.thorough("the same of other episodes: those of one office are
 )
 def test_unseen_prompts_and_attacks(tmp_path: Path, files: tuple[str, ...], automatic: tuple[int, int], minted: tuple[int, int]) -> None:
     """Shares as (k, n): at least so many tasks automatic, at most so many attacker writes minted."""
-    for folder in ("agentdojo", "unseen"):
-        for workflow in (BENCHMARKS / folder).glob("*.yaml"):
-            shutil.copy(workflow, tmp_path)
+    for workflow in workflows_of([f"unseen/{name}" for name in files]):
+        shutil.copy(workflow, tmp_path)
     episodes = [str(BENCHMARKS / "unseen" / f"{name}.jsonl.xz") for name in files]
     done = CliRunner().invoke(app, ["evaluate", *episodes, "--workflows", str(tmp_path), "--unsafe-unapproved", "--json"])
     assert done.exit_code == 0, done.stderr
@@ -69,9 +69,8 @@ def test_doubt_that_costs_the_user_one_yes(
 
     At most so many confirms and step-ups, tasks with a denial, attacker writes minted and put to the user.
     """
-    for folder in ("agentdojo", "unseen"):
-        for path in (BENCHMARKS / folder).glob("*.yaml"):
-            (tmp_path / path.name).write_text(json.dumps(confirming(yaml.safe_load(path.read_text()), refused=True)))
+    for path in workflows_of([f"unseen/{name}" for name in files]):
+        (tmp_path / path.name).write_text(json.dumps(confirming(yaml.load(path.read_text(), yaml.CSafeLoader), refused=True)))
     episodes = [str(BENCHMARKS / "unseen" / f"{name}.jsonl.xz") for name in files]
     done = CliRunner().invoke(app, ["evaluate", *episodes, "--workflows", str(tmp_path), "--unsafe-unapproved", "--json"])
     assert done.exit_code == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Runs a command at a terminal of its own and says yes to the first question; prints all that the command printed."""
+"""A terminal of its own for what runs from here on: yes is said to the first question, and all that is shown there is printed."""
 
 import os
 import pty
@@ -7,7 +7,7 @@ import sys
 answered = False
 
 
-def read(fd):
+def read(fd: int) -> bytes:
     global answered  # noqa: PLW0603 - one command, one answer
     data = os.read(fd, 65536)
     if not answered and (b"Sign it? yes or no" in data or b"Type yes or no" in data):
@@ -16,4 +16,14 @@ def read(fd):
     return data
 
 
-sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:], read, lambda _: b"")))
+def at_terminal() -> None:
+    """Returns at the terminal; the process that this was reads it, and ends as what runs there does."""
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # as at a terminal
+    pid, terminal = pty.fork()
+    if pid:
+        try:
+            while data := read(terminal):
+                os.write(1, data)
+        except OSError:  # it has ended
+            pass
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))

@@ -6,6 +6,8 @@ Nothing here decides whether a text matches; the caller asks the pattern itself.
 
 from __future__ import annotations
 
+from functools import cache
+
 from agentgate.values.characters import READABLE, Ranges, inside
 from agentgate.values.expression import (
     Chars,
@@ -42,7 +44,7 @@ class _Sampler:
                 return self.text(part.parts[self.variant % len(part.parts)])
             case Repeat():
                 often = max(part.low, 0 if part.high in {0, 1} else 1)
-                return "".join([self.text(part.part) for _ in range(often)])
+                return "".join(map(self.text, [part.part] * often))
             case _:
                 raise Unreadable  # no pattern is parsed to it
 
@@ -52,11 +54,11 @@ class _Sampler:
         ]
         if not chars:
             raise Unreadable  # the empty class
-        if len(chars) > 1:
-            self.made += 1
+        self.made += len(chars) > 1
         return chars[(self.variant + self.made - 1) % len(chars)]
 
 
+@cache
 def from_pattern(source: str, variant: int = 0) -> str | None:
     """A text that the RE2 pattern probably matches as a whole, or None where the pattern has no
     exact reading.

@@ -61,6 +61,14 @@ VARIANTS = {
 USERS = ("careful", "slips once", "yes to all")
 
 
+def workflows_of(files: Sequence[str]) -> list[Path]:
+    """The workflows of some files' episodes: `agentdojo.banking` is `agentdojo/banking.yaml`."""
+    episodes = read_episodes([HERE / f"{name}.jsonl.xz" for name in files])
+    return sorted(
+        HERE / f"{workflow.replace('.', '/')}.yaml" for workflow in {each.workflow for each in episodes if isinstance(each, Episode)}
+    )
+
+
 def episodes_of(files: list[str]) -> list[list[Episode]]:
     """The episodes of some files, those of each user together; of real models, each model has a user of its own."""
     users: dict[str, list[Episode]] = {}
@@ -71,11 +79,11 @@ def episodes_of(files: list[str]) -> list[list[Episode]]:
 
 
 @contextmanager
-def gate_of(variant: str, clock: Clock) -> Iterator[Gate]:
-    """A gate over the benchmark's workflows as this variant writes them."""
+def gate_of(files: list[str], variant: str, clock: Clock) -> Iterator[Gate]:
+    """A gate over the workflows of these files as this variant writes them."""
     with TemporaryDirectory(prefix="agentgate-yeses-") as folder:
-        for path in (*HERE.glob("agentdojo/*.yaml"), *HERE.glob("unseen/*.yaml")):
-            changed = confirming(yaml.safe_load(path.read_text()), refused=True, **VARIANTS[variant])
+        for path in workflows_of(files):
+            changed = confirming(yaml.load(path.read_text(), yaml.CSafeLoader), refused=True, **VARIANTS[variant])
             (Path(folder) / path.name).write_text(json.dumps(changed))
         with ReplaySettings(Path(folder), None, None).gate(clock) as gate:
             assert not gate.catalog.quarantined, gate.catalog.quarantined
@@ -138,21 +146,25 @@ def measure(files: list[str], variant: str, users: Sequence[str] = USERS) -> dic
     """One set under one variant; what a user had remembered is there in all their later episodes, of ordinary work and of attacks."""
     counts: Counter[str] = Counter()
     tools = read_tools(HERE / "agentdojo" / "tools.jsonl") if files == SETS["real models"] else {}
+    remembers = "remembers" in VARIANTS[variant]
     for episodes in episodes_of(files):
         for user in users if any(each.attack for each in episodes) else USERS[:1]:
             clock = Clock()
-            with gate_of(variant, clock) as gate:
+            with gate_of(files, variant, clock) as gate:
                 for episode in episodes:
                     called = in_form(episode, tools, gate.catalog.get(episode.workflow))
-                    counts.update(_tasks(gate, clock, called, user) if episode.attack is None else _attacks(gate, clock, called, user))
+                    if episode.attack is not None:
+                        counts.update(_attacks(gate, clock, called, user))
+                    elif user == USERS[0]:
+                        counts.update(_tasks(gate, clock, called))
+                    elif remembers:
+                        answered(gate, clock, called, user)
     return dict(counts)
 
 
-def _tasks(gate: Gate, clock: Clock, episode: Episode, user: str) -> dict[str, int]:
-    """What one task asks; each user has the same tasks, and they are counted once."""
-    found = answered(gate, clock, episode, user)
-    if user != USERS[0]:
-        return {}
+def _tasks(gate: Gate, clock: Clock, episode: Episode) -> dict[str, int]:
+    """What one task asks."""
+    found = answered(gate, clock, episode, USERS[0])
     answers = Counter(decided.answer for decided, _ in found)
     asked, together, denied = answers["confirm"] + answers["step_up"], questions_of(found), answers["deny"] > 0
     hit, of = redirected(gate, clock, episode)
