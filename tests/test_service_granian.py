@@ -45,7 +45,10 @@ class Granian(Process):
         self._wait()
 
 
-@pytest.fixture(params=[1, 2], ids=["one process", "two"])
+ONE = pytest.param(1, id="one process", marks=pytest.mark.thorough("two do the same, and share runs"))
+
+
+@pytest.fixture(params=[ONE, pytest.param(2, id="two")])
 def gate(place: Place, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Granian]:
     pytest.importorskip("granian")
     settings = {**place.settings, "audit": str(tmp_path / "audit"), "shared_runs": request.param > 1}

@@ -49,7 +49,7 @@ LONG = (
     "https://a.example/ ",
     "1.000,00 EUR ",
 )
-CALLS, EVERY = examples(40, 15), 0.2  # seconds between two texts in the same field
+CALLS, EVERY = examples(40, 8), 0.2  # seconds between two texts in the same field
 
 
 @pytest.fixture(scope="module")

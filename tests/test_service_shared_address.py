@@ -96,9 +96,10 @@ async def test_a_client_keeps_its_calls(place: Place, gate: Process, tmp_path: P
     made = {"junk of the client": junk(gate), "junk of nobody": junk(gate, "nobody"), "a forged credential": forged(place, gate)}
     made["a body that does not end"] = posted("/oauth2/token", "x" * 200_000)[:100_000]
     client = "job" if what == "a forged credential" else "notes"
+    connections = (True, False)[:: 1 if len(what) % 2 else -1][: examples(2, 1)]  # quickly one kind, by turns
     with attacked(gate, tmp_path, {**SLOW, **made}[what], how) as said:
-        ends = [await calls(place, gate, client, fresh=fresh) for fresh in (True, False)]
+        ends = [await calls(place, gate, client, fresh=fresh) for fresh in connections]
     refused = [(line["client"], line["reasons"]) for line in gate.log() if line.get("status") == 503 and "client" in line]
-    assert [each["200"] >= 0.95 * CALLS for each in ends] == [True] * 2, (ends, said, refused)
+    assert [each["200"] >= 0.95 * CALLS for each in ends] == [True] * len(ends), (ends, said, refused)
     assert said["connections"] >= LINES
     assert how in {"hold", "reset"} or said["400"] + said["401"] > LINES

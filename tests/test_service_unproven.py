@@ -343,7 +343,13 @@ def test_what_was_proven_and_denied_is_on_record_at_once(place: Place, gate: Pro
     assert [r["type"] for r in read_records(tmp_path / "audit") if r.get("reasons")] == ["decision"]
 
 
-@pytest.mark.parametrize("request_", [b"", b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["exchange", "metrics"])
+IN_NO_LINE = pytest.mark.thorough("what an exchange waits for, and the line beside it")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [pytest.param(b"", id="exchange"), pytest.param(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", id="metrics", marks=IN_NO_LINE)],
+)
 def test_who_hangs_up_before_the_answer_keeps_nobody_waiting(place: Place, gate: Process, request_: bytes) -> None:
     end, data = threading.Event(), request_ or forged(place, gate, "notes")
     calls = examples(CALLS, 2)  # each waits behind all that came before it
@@ -353,7 +359,7 @@ def test_who_hangs_up_before_the_answer_keeps_nobody_waiting(place: Place, gate:
             with suppress(OSError), connected(gate) as line:
                 line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it is closed by a reset
                 line.sendall(data)
-                time.sleep(0.003)
+                time.sleep(examples(3, 10) / 1000)
 
     threads = [threading.Thread(target=hang_up) for _ in range(examples(24, 12))]
     for thread in threads:
@@ -371,7 +377,7 @@ def test_who_hangs_up_before_the_answer_keeps_nobody_waiting(place: Place, gate:
     assert ("condition_began", None) not in events
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.thorough("each worker has the settings of the one process"))])
 def test_of_connections_that_come_together_none_is_dropped_and_few_are_accepted_in_one_round(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
