@@ -28,10 +28,10 @@ help: ## what there is
 demo: $(VENV)/.has-demo ## the guarded payment agent
 	@$(BIN)/agentgate demo
 
-# Much of what tests do is wait for servers, so there are two processes for each core (tests/jobs.py). Deadlines are real in tests that are
+# Much of what tests do is wait for servers, so there are four processes for each core (tests/jobs.py). Deadlines are real in tests that are
 # marked so, and only there: these come last, when little else runs. Python may keep what it compiled, which saves every process that is
 # started.
-JOBS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
+JOBS ?= $(shell expr 4 '*' $$(getconf _NPROCESSORS_ONLN))
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 TESTS = @$(PYTEST) $(if $(JOBS),--jobs=$(JOBS))
 

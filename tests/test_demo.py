@@ -125,7 +125,10 @@ def test_it_works_on_any_day_at_any_hour(moment: datetime) -> None:
         assert first_look().play().ok
 
 
-@pytest.mark.parametrize("slow", [1, 3, 4, 7])
+LATER = pytest.mark.thorough("another moment of the same play")
+
+
+@pytest.mark.parametrize("slow", [1, pytest.param(3, marks=LATER), 4, pytest.param(7, marks=LATER)])
 @pytest.mark.deadline
 def test_a_machine_that_is_busy_for_a_moment_does_not_change_what_is_shown(played: Played, slow: int) -> None:
     calls = iter(range(1, 10_000))
