@@ -136,7 +136,7 @@ async def test_who_stands_in_line_for_too_long_is_refused(monkeypatch: pytest.Mo
         await next_turn()
 
 
-@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.thorough("a supervisor binds the socket as one process does"))])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.thorough("two have the same socket, and one supervisor")), 2])
 def test_a_gate_starts_again_on_the_socket_of_one_that_was_killed(place: Place, tmp_path: Path, count: int) -> None:
     path = tmp_path / "gate.sock"
     with socket.socket(socket.AF_UNIX) as killed:
