@@ -48,6 +48,18 @@ def test_nothing_changed_is_nothing_to_say():
     assert compare(OLD, load(("# A support agent", "# An agent"), ("version: 7", "version: 8"))).only_narrower
 
 
+def test_a_whole_number_on_the_bound_itself_is_told_apart() -> None:
+    """Between two bounds that follow each other there is no other number."""
+
+    def bounded(bounds: str) -> Workflow:
+        extra = f"      extra: {{type: integer, {bounds}, from: [model], optional: true}}\n"
+        return load(("      reason:   {text: 200", f"{extra}      reason:   {{text: 200"))
+
+    for old, new, part in (("min: 1, max: 5", "min: 1, max: 6", "max"), ("min: 1, max: 5", "min: 0, max: 5", "min")):
+        assert labels(compare(bounded(old), bounded(new)).wider) == {f"payments.refund: args.extra.{part}"}
+        assert compare(bounded(new), bounded(old)).only_narrower
+
+
 # what stands in the file, what a change makes of it, and where the change is said to be wider; the way back is narrower
 WIDER = [
     ("tenants: [acme-eu, acme-uk]", "tenants: [acme-eu, acme-uk, acme-us]", "tenants"),
