@@ -23,7 +23,7 @@ import pytest
 from tests import preloaded
 
 FORK = multiprocessing.get_context("fork")
-AT_A_TIME = 4  # so many tests of deadlines, which mostly wait: all of them together leave a processor idle
+AT_A_TIME = 3  # so many tests of deadlines, which mostly wait: all of them together leave a processor idle
 TOGETHER = 3  # so many of a file one after the other
 WHOLE = 10**6
 # Files whose tests mostly wait for a time to pass, longest first; and so many of each one after the other.
