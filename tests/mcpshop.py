@@ -74,7 +74,7 @@ def official(tools: ProtectedTools, stock: Stock, **more: Any) -> GatedMCPServer
 
 def low_level(tools: ProtectedTools, stock: Stock) -> Server[Any]:
     async def list_tools(ctx: Any, params: Any) -> ListToolsResult:
-        return ListToolsResult(tools=list(stock.listed))
+        return ListToolsResult(tools=list(stock.listed), ttl_ms=60_000, cache_scope="private")  # which a client might believe
 
     async def call_tool(ctx: Any, params: Any) -> CallToolResult:
         answer = stock.answer(params.name, params.arguments, ctx)

@@ -302,6 +302,7 @@ def redescribed(shop: MCPShop, kind: str) -> None:
 async def test_a_tool_that_is_described_otherwise_than_reviewed_is_neither_shown_nor_called(tmp_path: Path, kind: str) -> None:
     async with mcp_shop(tmp_path, kind) as shop:
         minted = await shop.token()
+        assert len(await shop.gated.list_tools()) == 2
         redescribed(shop, kind)
         with capture_logs() as logs:
             assert [tool.name for tool in await shop.gated.list_tools()] == ["payments.refund"]
