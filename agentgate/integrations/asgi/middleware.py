@@ -106,14 +106,11 @@ class _Answer:
 
     def result(self) -> Any:
         """The JSON value of the answer; None: it has none, or is not held any more."""
-        if self._passing or not self.whole or not self._held or self._size > MAX_RESULT:
+        if not self._held or self._size > MAX_RESULT:
             return None
         headers = {name.lower(): value for name, value in self._held[0].get("headers", ())}
         media = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
-        if (
-            media != b"application/json"
-            or headers.get(b"content-encoding", b"identity") != b"identity"
-        ):
+        if media != b"application/json":
             return None
         with suppress(ValueError):
             return strict_parse(self._body())
