@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,16 @@ import pytest
 from fastmcp.server.middleware.caching import ResponseCachingMiddleware
 from fastmcp.server.middleware.timing import TimingMiddleware
 from mcp.server import Server as LowLevelServer
-from mcp_types import CallToolRequest, CallToolRequestParams, CallToolResult, ElicitRequestURLParams, ElicitResult, TaskMetadata, Tool
+from mcp_types import (
+    CallToolRequest,
+    CallToolRequestParams,
+    CallToolResult,
+    ElicitRequestURLParams,
+    ElicitResult,
+    InputRequiredResult,
+    TaskMetadata,
+    Tool,
+)
 from structlog.testing import capture_logs
 
 from agentgate import Allow, Deny, NotDone, Reason
@@ -539,6 +548,19 @@ async def test_an_error_result_of_an_act_leaves_its_outcome_unknown(tmp_path: Pa
         await shop.gated.call_tool("orders.get", ORDER)
         shop.stock.error = True
         assert (await shop.gated.call_tool("payments.refund", REFUND, tool_call_id="pay")).is_error
+        again = await pay_again(shop)
+        assert isinstance(again, Deny)
+        assert set(again.reasons) == {Reason.OUTCOME_UNKNOWN}
+
+
+@pytest.mark.parametrize("kind", ["official", "fastmcp"])
+async def test_an_act_that_asks_the_client_something_is_not_done(tmp_path: Path, kind: str) -> None:
+    async with mcp_shop(tmp_path, kind) as shop:
+        await shop.gated.call_tool("orders.get", ORDER)
+        shop.stock.paid = InputRequiredResult(request_state="sure?")
+        with suppress(Exception):  # a client of FastMCP has no answer to it
+            assert (await shop.gated.call_tool("payments.refund", REFUND, tool_call_id="pay")).is_error
+        assert [tool for tool, _ in shop.stock.seen] == ["orders.get", "payments.refund"]
         again = await pay_again(shop)
         assert isinstance(again, Deny)
         assert set(again.reasons) == {Reason.OUTCOME_UNKNOWN}
