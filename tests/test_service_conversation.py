@@ -44,9 +44,9 @@ class Talk:
         self.user = place.token(sub=user, app="desk", tenant="acme", groups=["support"])
         self.run = ""
 
-    def say(self, gate: Process, prompt: str = "Write a note", host: str = "desk", **more: Any) -> httpx.Response:
+    def say(self, gate: Process, prompt: str = "Write a note", host: str = "desk", client: str = "notes", **more: Any) -> httpx.Response:
         agent = self.place.token()
-        given = {"client_id": "notes", "token": agent, "proof": self.key.proof("POST", f"{GATE}/v1/runs", token=agent)}
+        given = {"client_id": client, "token": agent, "proof": self.key.proof("POST", f"{GATE}/v1/runs", token=agent)}
         body = {"workflow": "desk.chat", "prompt": prompt, "subject_token": self.user, "agent": given, "conversation": self.chat, **more}
         answer = Party(gate, host, self.place.keys[host]).post("/v1/runs", body)
         self.run = answer.json().get("run", self.run)
@@ -84,6 +84,7 @@ def test_a_run_that_follows_carries_the_counts(place: Place, gates: tuple[Proces
     assert talk.write(first, "two").status_code == 200
     time.sleep(max(0.0, opened["expires_at"] - time.time() + 0.1))
     assert talk.write(second, "three").status_code == 400  # it is over
+    assert error_of(talk.say(second, client="other")) == (400, "invalid_request")  # whose agent it was never
     follows = talk.say(second).json()
     assert follows["run"] == opened["run"]
     assert follows["expires_at"] > opened["expires_at"] + 60
