@@ -652,6 +652,15 @@ def test_a_release_copied_to_another_call_is_none(gate: Gate) -> None:
     assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="pay"), Allow)
 
 
+def test_a_copy_hides_nobodys_hold_from_a_list(gate: Gate) -> None:
+    run, hold = held(gate)
+    other = run.authorize("payments.refund", BIG, tool_call_id="again")
+    store: Any = gate._store
+    copied = store._client.hgetall(f"ag:{{acme}}:hold:{hold.id}")
+    store._client.hset(f"ag:{{acme}}:hold:{other.hold.id}", mapping={**copied, b"state": b"refused"})
+    assert [(each.id, each.state) for each in gate.holds(tenant="acme")] == [(hold.id, "pending")]
+
+
 def test_a_record_never_says_that_a_rule_held_that_asks_a_person(gate: Gate) -> None:
     held(gate)
     log: Any = gate._audit
