@@ -108,6 +108,20 @@ async def test_what_an_act_answered_is_its_outcome(world: Shop, status: int, rai
     assert (isinstance(again, Allow), getattr(again, "reasons", ())) == (after is None, () if after is None else (after,))
 
 
+async def unended(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": b'{"paid": true}', "more_body": True})
+
+
+async def test_an_answer_that_does_not_end_is_no_success(world: Shop) -> None:
+    await world.looked()
+    world.orders.answer = unended
+    with suppress(httpx.HTTPError):
+        await world.send(await refund(world), "POST", PAY, json=PAID)
+    again = await world.run.authorize("payments.refund", REFUND, tool_call_id="pay", definition=PIN)
+    assert again.reasons == (Reason.OUTCOME_UNKNOWN,)
+
+
 async def test_a_call_that_is_cancelled_at_every_await_is_on_record_all_the_same(tmp_path: Path, redis_server: Server) -> None:
     async with shop(tmp_path, store=redis_server.url, front=impatient) as world:
         world.orders.answer = slow
