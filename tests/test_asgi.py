@@ -598,6 +598,13 @@ async def test_the_servers_access_log_holds_no_token_out_of_a_query(caplog: pyte
     assert "a=1" in lines[-1]
 
 
+@pytest.mark.parametrize("place", ["raw_path", "query_string"])
+def test_bytes_that_no_url_has_name_no_call(place: str) -> None:
+    scope = {"type": "http", "method": "GET", "path": LOOK, "raw_path": LOOK.encode(), "query_string": b"", "headers": []}
+    with pytest.raises(RequestRefused):
+        RequestHead({**scope, place: "/orders/ü".encode()})
+
+
 async def test_nothing_runs_before_the_verifier_is_open() -> None:
     async def opening() -> Any:
         raise AssertionError
