@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from typer.testing import CliRunner
@@ -372,6 +373,33 @@ def test_a_tool_servers_checkpoint_is_under_its_own_key_and_gates_copy_it_where_
     log.close()
     answer = CliRunner().invoke(app, ["audit", "verify", str(tmp_path / "tool"), "--keys", str(tmp_path / "kept"), "--store", server.url])
     assert answer.exit_code == LogFinding.WENT_BACK
+
+
+def test_a_tool_server_that_keeps_no_text_keeps_no_gates_checkpoint_from_the_store(tmp_path: Path, server: Server) -> None:
+    """Else it would switch the store's copies off, for the log of each gate and for whoever verifies by them."""
+    audience = "https://orders.example"
+    for note in (b"9\n\xff\xfe", b"8\nno note", b"7\n" + b"\n" * 99):
+        with redis.Redis.from_url(as_tool_server(server.url, audience, "acme")) as tool:
+            tool.hset(f"ag:{{_audit}}:checkpoints:{server_id(audience)}", note[:1], note)
+    with shop(tmp_path, server) as gate:
+        assert isinstance(run_of(gate).authorize("orders.get", ORDER), Allow)
+        until(lambda: server_id(audience) in server.command("HKEYS", "ag:{_audit}:checkpoints"))
+        until(lambda: "\nagentgate/audit/" in server.command("HKEYS", "ag:{_audit}:checkpoints"))
+        copies = gate._audit.copies  # type: ignore[attr-defined]  # a log in files
+        assert copies.problems == {}
+    assert verified(tmp_path, "--store", server.url).exit_code == 0
+    made_anew(tmp_path)
+    assert verified(tmp_path, "--store", server.url).exit_code == LogFinding.WENT_BACK
+
+
+def test_where_what_tool_servers_keep_cannot_be_read_a_gate_keeps_its_own(tmp_path: Path, server: Server) -> None:
+    name = server_id("https://orders.example")
+    ask(server.url, ops.keep_checkpoint("log", 2, "note", audience="https://orders.example"))
+    server.command("HSET", "ag:{_audit}:checkpoints", f'"{name} log"', "nothing")
+    with shop(tmp_path, server) as gate:
+        assert isinstance(run_of(gate).authorize("orders.get", ORDER), Allow)
+        until(lambda: gate._audit.copies.problems)  # type: ignore[attr-defined]  # as above
+        until(lambda: "\nagentgate/audit/" in server.command("HKEYS", "ag:{_audit}:checkpoints"))
 
 
 def test_a_tool_server_that_fills_its_own_key_fills_no_other(server: Server) -> None:

@@ -256,7 +256,7 @@ def test_under_a_prefix_on_a_server_that_takes_no_header_of_its_own(place: Place
     desk = Desk()
     desk.app.wsgi_app = redeem = RedeemWSGI(desk.app.wsgi_app, server)  # type: ignore[method-assign]  # as above
     mounted = DispatcherMiddleware(lambda *_: [], {"/desk": desk.app})
-    own = simple_server.make_server("127.0.0.1", 0, mounted, handler_class=Quiet)  # an application
+    own = simple_server.make_server("127.0.0.1", 0, mounted, handler_class=Quiet)
     with listening(None, own) as url:
         world = World(place, gate, desk, url)
         token = world.token("prefix")

@@ -66,11 +66,10 @@ def keep_checkpoints(
 
     def keep(newest: Checkpoint, note: str) -> str:
         nonlocal copied_at
+        kept = ask(ops.keep_checkpoint(newest.origin, newest.size, note, audience=audience))
         if (named := servers()) and time.monotonic() - copied_at >= _COPY_SECONDS:
             copied_at = time.monotonic()
             ask(ops.read_checkpoints(tuple(named)[:_MOST_SERVERS]))
-        return str(
-            ask(ops.keep_checkpoint(newest.origin, newest.size, note, audience=audience))
-        )
+        return str(kept)
 
     log.copies.add(store_place(keep))

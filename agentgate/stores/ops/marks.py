@@ -84,4 +84,4 @@ def read_checkpoints(audiences: Sequence[str] = ()) -> Op[list[str]]:
 
 
 def _note(value: Any) -> str:
-    return str(value.decode().partition("\n")[2])
+    return str(value.decode(errors="replace").partition("\n")[2])  # or whatever a server wrote
