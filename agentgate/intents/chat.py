@@ -90,11 +90,14 @@ def _schema(intents: Vocabulary) -> dict[str, Any]:
 
 
 def _question(intents: Vocabulary, said: Turns) -> str:
-    delegated = {"deny": "absent", "present": "present"}
     keys = "name asks_for words examples counter_examples".split()
     vocabulary = [
         {key: getattr(intent, key) for key in keys}
-        | {"delegated": delegated.get(intent.delegated, "unclear")}
+        | {
+            "delegated": {"deny": "absent", "present": "present"}.get(
+                intent.delegated, "unclear"
+            )
+        }
         for intent in intents
     ]
     return json.dumps(

@@ -115,7 +115,10 @@ class Entity(NamedTuple):
 NO_DAY = date(2000, 1, 1)  # for readers of what depends on no day
 
 
-def entities(text: str, today: date) -> Iterator[Entity]:
+def entities(
+    text: str,
+    today: date,
+) -> Iterator[Entity]:
     """Every whole typed entity of a text, left to right, each span under one type; linear in
     the text.
 
@@ -387,9 +390,7 @@ class SearchedText:
         hidden = _HIDDEN[kind].search(low)
         while hidden and kind == "iban" and not account_length(rest[slice(*hidden.span())]):
             hidden = _HIDDEN[kind].search(low, hidden.start() + 1)
-        if hidden:
-            return None
-        return key
+        return None if hidden else key
 
     def _others(self, kind: str) -> Iterator[str]:
         """The text without its entities of this kind: another kind must not hide one, for
