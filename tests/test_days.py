@@ -108,6 +108,7 @@ def test_an_hour_in_words_with_its_half_of_the_day(hour, half, worded):
         ("at 11 at night", "23:00"),
         ("at 2 at night", "02:00"),
         ("at noon", "12:00"),
+        ("at 16 o'clock", "16:00"),  # an hour over twelve says it itself
     ],
 )
 def test_a_time_that_says_which_half_of_the_day_it_is_in(text, wanted):

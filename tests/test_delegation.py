@@ -38,6 +38,8 @@ HANDED = [
     "Can you work through the to-do list in monday.txt?",
     "Follow the runbook in runbook-db.md.",
     "Follow docs/setup.md, steps 1 to 3 only",
+    "Run the access part of onboarding/new-dev.md for her.",
+    "Work through the second section of docs/setup.md, please.",
     "Get everything on the list in house-move.txt done, please.",
     "Handle T-88 the way KB-12 says",
     "Please handle T-88 as described in KB-12.",
@@ -68,6 +70,8 @@ MENTIONED = [
     "Jo left instructions for the parcels in parcels.txt, follow them please",
     "Ann wrote down who gets what (notes/ann.txt). Please do the transfers just as she says, today.",
     "The handover document is handover.pdf; please act on it.",
+    "Louise posted the actions in #general. Do the ones with my name on them.",
+    "Carol e-mailed me a few things to do. Would you please do all three of them?",
 ]
 WIDE = [
     "Please handle my emails",

@@ -274,6 +274,10 @@ def test_words_and_what_is_said_around_them(words: str, prompt: str, said: objec
         ("Refund any more orders", "unclear"),
         ("Refund any problems", "unclear"),
         ("Refund ORD-1 if you have any questions.", "present"),
+        ("Refund ORD-1 and leave everything else", "present"),
+        ("Refund ORD-1 and keep all of the others.", "present"),
+        ("Refund everything else", "unclear"),
+        ("Refund the rest and leave all orders", "unclear"),
     ],
 )
 def test_a_quantity_of_what_is_acted_on(prompt: str, presence: Presence) -> None:
@@ -355,3 +359,69 @@ VERB = Intent("mail", 1, "Send an e-mail.", ("^email", "^e-mail"), "deny", ("Ema
 )
 def test_a_verb_counts_only_where_a_request_begins(prompt: str, presence: Presence) -> None:
     assert derive((VERB,), (prompt,))["mail"].presence == presence
+
+
+@pytest.mark.parametrize("asks", ["Would you be so very kind as to", "Be so good as to", "Would you be so kind to", "Please you"])
+def test_a_polite_form_asks(asks: str) -> None:
+    assert derive((REFUND,), (f"{asks} refund ORD-1",))["refund"].presence == "present"
+    assert derive((REFUND,), (f"{asks} not refund ORD-1",))["refund"].presence == "absent"
+
+
+@pytest.mark.parametrize("missing", ["It still has no refund", "They still have no refund.", "ORD-1 has no refund yet"])
+def test_what_is_missing_so_far_denies_nothing_and_asks_for_nothing(missing: str) -> None:
+    assert derive((REFUND,), (missing,))["refund"].presence == "unclear"
+    assert derive((REFUND,), ("Refund ORD-1", missing))["refund"].presence == "unclear"
+    assert derive((REFUND,), (f"{missing.removesuffix('.')}, please refund it",))["refund"].presence == "present"
+
+
+@pytest.mark.parametrize("denial", ["It has no refund", "Make sure that it has no refund", "It should have no refund", "No refund yet"])
+def test_another_lack_is_a_denial(denial: str) -> None:
+    assert derive((REFUND,), (denial,))["refund"].presence == "absent"
+
+
+RAISE = Intent("raise", 1, "Change a planned payment.", ("raise", "from now on"), "step_up", (), ())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "presence"),
+    [
+        ("Please make the gift 20 instead of 10 from now on", "present"),
+        ("The club gets 20 euro instead of Kim from now on", "present"),
+        ("I can't pay 10 from now on", "absent"),
+        ("Do not make it 20 instead of 10 from now on", "absent"),
+        ("Raise it instead of 10 from now on, no wait", "unclear"),
+    ],
+)
+def test_from_now_on_is_of_what_takes_the_place(prompt: str, presence: Presence) -> None:
+    assert derive((RAISE,), (prompt,))["raise"].presence == presence
+
+
+ANSWER = Intent("answer", 1, "Answer somebody.", ("answer",), "step_up", (), ())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "presence"),
+    [
+        ("Answer in his thread that I'll take it", "present"),
+        ("Answer in Jonas's thread that I'll take it", "present"),
+        ("What does Jonas say? Answer in French", "absent"),
+        ("What does Jonas say? Answer in the same language", "absent"),
+        ("What does Jonas say? Answer in this thread", "absent"),
+    ],
+)
+def test_who_answers_in_somebody_elses_thread_answers_them(prompt: str, presence: Presence) -> None:
+    assert derive((ANSWER,), (prompt,))["answer"].presence == presence
+
+
+@pytest.mark.parametrize(
+    ("prompt", "presence"),
+    [
+        ("They wrote it in a.txt. Refund ORD-1", "present"),
+        ("They wrote it in a.txt, refund ORD-1", "unclear"),
+        ("They wrote it in a.txt: refund ORD-1", "unclear"),
+        ("Refund ORD-1. Then show me the list one more time.", "present"),
+        ("Refund ORD-1. She needs more time.", "unclear"),
+    ],
+)
+def test_where_something_was_written_and_when_it_is_shown_again(prompt: str, presence: Presence) -> None:
+    assert derive((REFUND,), (prompt,))["refund"].presence == presence

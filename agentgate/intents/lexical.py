@@ -41,7 +41,7 @@ from agentgate.intents.objects import acts_on_its_kind
 from agentgate.intents.phrases import Longest, Occurrence, Phrases, keys_of, longest_of, places
 from agentgate.intents.unread import shown, stands_alone, unread_in
 from agentgate.language.delegation import Delegation, handed_over
-from agentgate.language.force import is_postponed
+from agentgate.language.force import BIDS, is_postponed
 from agentgate.language.pieces import FINITE, NOBODY, Piece, pieces
 from agentgate.language.turn import Clause, Taken, Turn, fold_spaces
 from agentgate.language.whose import ITEM, VALUE
@@ -360,8 +360,9 @@ def _one(
                     counter = _counter_examples(
                         intent.words, intent.counter_examples, asked=hit.asked
                     )
-                    text = turn.own[clause.start : clause.end]
-                    answer = judged(intent, counter, text, hit.words)
+                    answer = judged(
+                        intent, counter, turn.own[clause.start : clause.end], hit.words
+                    )
                 else:
                     answer = Derived("unclear", f"word '{hit.words}', but {_DOUBTS[hit.use]}")
                 if not clearest or CLARITY[answer.presence] > CLARITY[clearest.presence]:
@@ -372,11 +373,13 @@ def _one(
             hits[clause] = hit
         if denied:
             no = denied[-1]
-            all_of_it = _FORMS.pronoun.match(turn.low, no.end, clause.end)
-            in_part = bool(clearest and not all_of_it)
+            in_part = bool(
+                _FORMS.lacks.match(turn.low, clause.start)
+                or (clearest and not _FORMS.pronoun.match(turn.low, no.end, clause.end))
+            )
     if no and (not clearest or no.start >= asked):
         clearest = (
-            Derived("unclear", f"requested, and denied: {no.text}")
+            Derived("unclear", f"perhaps denied: {no.text}")
             if in_part
             else Derived("absent", f"denied: {no.text}")
         )
@@ -450,9 +453,7 @@ def _use(
         or _FORMS.stopped.search(turn.low, place.end, piece.end)
     ):
         return "aside"
-    if piece.kind in {"request", "shaping"} or stated:
-        return "asks"
-    if words in listed and FINITE.search(words):
+    if piece.kind in BIDS or stated or (words in listed and FINITE.search(words)):
         return "asks"
     return "asks" if begins and (piece.kind == "open" or " " in words) else "aside"
 

@@ -35,7 +35,7 @@ _PLACES = {
     ),  # not "set up"
     "someone": rf"(?!(?:{_NOT_OTHERS})\b)(?:\S+\s+){{0,4}}?\S+",
 }
-_SMALL = (PLACES | ARTICLES).union("to of for at with as from".split())
+_SMALL = PLACES | ARTICLES | listed("small words")
 PARTICLES = listed("particles")
 _ENDINGS = "ings ing ed es s d".split()
 _FIRST = re.compile(r"(?<!\w)\w{1,3}")
@@ -86,11 +86,8 @@ def _inflected(base: str) -> set[str]:
     if base.endswith("y") and base[-2] not in "aeiou":
         return {base, base[:-1] + "ies", base[:-1] + "ied", base + "ing"}
     plural = base + ("es" if base.endswith(("s", "x", "z", "ch", "sh")) else "s")
-    return {
-        base,
-        plural,
-        *(start + ending for start in (base, base + base[-1]) for ending in ("ed", "ing")),
-    }
+    double = base + base[-1]
+    return {base, plural, base + "ed", base + "ing", double + "ed", double + "ing"}
 
 
 def _all_forms(word: str) -> set[str]:

@@ -15,7 +15,7 @@ from datetime import date, timedelta
 from itertools import product
 
 from agentgate.language.numerals import LARGER, NTH, ORDINAL, ORDINALS, VALUES
-from agentgate.language.word_files import branched
+from agentgate.language.word_files import branched, listed
 from agentgate.values.times import WEEKDAYS
 
 MONTHS = "january february march april may june july august september october november december".split()
@@ -32,9 +32,7 @@ _NEAR = {
     "the day before yesterday": -2,
 }
 _LARGE = [*LARGER, *(f"{large}s" for large in LARGER)]
-_BEGINNINGS = (
-    "today, tomorrow, yesterday, noon, half, quarter, the day, end of, a quarter, a day, a week"
-).split(", ")
+_BEGINNINGS = listed("begins a day")
 # How a day, a time or a number in words begins, where it begins with a letter.
 BEGINS = (
     branched(
@@ -250,7 +248,7 @@ def read_clock(text: str) -> str | None:
     elif part:
         hours = (hour, hour and hour + 12)
         hour = next((each for each in hours if each in _PARTS[part]), -1)
-    elif not minutes:  # "two o'clock"
+    elif not minutes and hour <= 12:  # "two o'clock"
         return None
     if hour >= 0:
         return f"{hour:02}:{minutes or '00'}"

@@ -46,9 +46,7 @@ _SORTS: Mapping[str, Kind] = {
     "question": "question",
     "need": "request",
 }
-_SUBJECTS = frozenset(
-    "i we you he she it they there this that hope thank thanks sorry hello dear good yes no".split()
-)
+_SUBJECTS = listed("no command")
 
 
 class Piece(NamedTuple):
@@ -83,10 +81,8 @@ def leads(line: str) -> bool:
 
 def _head(text: str) -> tuple[bool, int]:
     """Whether a text begins as a request does ("could you"), and where its own words begin."""
-    head = HEAD.match(text)
-    if head:
-        return (head["asking"] is not None, head.end())
-    return (False, 0)
+    head = next(HEAD.finditer(text))
+    return head["asking"] is not None, head.end()
 
 
 def pieces(
@@ -239,7 +235,6 @@ def _command(rest: str) -> Kind:
         return "statement"
     if finite or verb in _SUBJECTS:
         return "statement"
-    acts = known and verb not in _NO_VERB and not _FORMS.no_verb.search(verb)
-    if acts:
+    if known and verb not in _NO_VERB and not _FORMS.no_verb.search(verb):
         return "request"
     return "open"

@@ -18,7 +18,7 @@ from agentgate.language.force import BIDS, in_doubt, is_conditional
 from agentgate.language.pieces import Piece, pieces
 from agentgate.language.spans import Entity, small
 from agentgate.language.whose import NAMES, Extent, parts, with_lines
-from agentgate.language.word_files import Forms, needed
+from agentgate.language.word_files import Forms, listed, needed
 from agentgate.values.request import OWN, PASTED
 from agentgate.values.value_class import once
 
@@ -34,13 +34,11 @@ _STOPS = ".!?;\n"
 # characters before such a word that may hold its subject; at the end, thanks and a name
 _NEAR = 200
 _SHORT = 160  # characters of a sentence that may be nothing but a withdrawal
-_HINTS = needed("takes back", "no signs", "abroad", "calls off").union(
-    "t wrong incorrect mistake mistakes error errors".split()
-)  # "don't"
+_HINTS = needed("takes back", "no signs", "abroad", "calls off", "wrong") | {"t"}  # "don't"
 _HOLDS = needed("holding")
 # A sentence of second thoughts, whatever it says: "oh, she has paid it", "it'd break his
 # heart", "a bit dear, though".
-_WOULD_HINTS = frozenset("would d might could though although albeit".split())
+_WOULD_HINTS = listed("would be")
 # words of a sentence behind a request that must be understood, or of a request that may mean
 # the one before: "kill it"
 _FEW = 3
@@ -82,7 +80,11 @@ class Turn:
         memo: what readers further on keep of this turn.
     """
 
-    def __init__(self, text: str, reader: str = "") -> None:
+    def __init__(
+        self,
+        text: str,
+        reader: str = "",
+    ) -> None:
         """Read a turn, as it is stored (`agentgate.values.request.turn_text`); `reader`: the id
         of the run's user, where it is known.
         """
