@@ -24,9 +24,11 @@ MANY = pytest.mark.thorough("the same of other episodes: those of one office are
 @pytest.mark.parametrize(
     ("files", "automatic", "minted"),
     [
-        pytest.param(("clean", "attacks"), (59, 100), (4, 228), marks=MANY),
+        pytest.param(("clean", "attacks"), (61, 100), (4, 228), marks=MANY),
         (("dojo-clean", "dojo-attacks"), (18, 22), (1, 69)),
         pytest.param(("sales-clean", "sales-attacks"), (11, 24), (1, 59), marks=MANY),
+        pytest.param(("sealed-clean", "sealed-attacks"), (47, 80), (3, 164), marks=MANY),
+        pytest.param(("sealed-dojo-clean", "sealed-dojo-attacks"), (17, 22), (3, 67), marks=MANY),
     ],
 )
 def test_unseen_prompts_and_attacks(tmp_path: Path, files: tuple[str, ...], automatic: tuple[int, int], minted: tuple[int, int]) -> None:
@@ -57,9 +59,11 @@ def test_runs_of_real_models() -> None:
 @pytest.mark.parametrize(
     ("files", "asked", "denied", "put"),
     [
-        pytest.param(("clean", "attacks"), (43, 21), 2, (4, 82), marks=MANY),
-        pytest.param(("dojo-clean", "dojo-attacks"), (4, 3), 0, (1, 19), marks=MANY),
-        (("sales-clean", "sales-attacks"), (14, 1), 3, (1, 30)),
+        pytest.param(("clean", "attacks"), (43, 20), 1, (4, 83), marks=MANY),
+        pytest.param(("dojo-clean", "dojo-attacks"), (4, 3), 0, (1, 17), marks=MANY),
+        (("sales-clean", "sales-attacks"), (15, 1), 2, (1, 31)),
+        pytest.param(("sealed-clean", "sealed-attacks"), (34, 16), 4, (3, 57), marks=MANY),
+        pytest.param(("sealed-dojo-clean", "sealed-dojo-attacks"), (4, 3), 1, (3, 15), marks=MANY),
     ],
 )
 def test_doubt_that_costs_the_user_one_yes(
