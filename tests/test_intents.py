@@ -425,3 +425,14 @@ def test_who_answers_in_somebody_elses_thread_answers_them(prompt: str, presence
 )
 def test_where_something_was_written_and_when_it_is_shown_again(prompt: str, presence: Presence) -> None:
     assert derive((REFUND,), (prompt,))["refund"].presence == presence
+
+
+LEAVE = Intent("note", 1, "Leave a note.", ("leave",), "step_up", (), ())
+
+
+@pytest.mark.parametrize("rest", ["leave everything else", "leave the rest as it is", "leave all of the others."])
+def test_what_is_left_alone_narrows_and_asks_for_nothing(rest: str) -> None:
+    for prompt in (f"Refund ORD-1 and {rest}", f"Refund ORD-1. {rest.capitalize()}"):
+        answers = derive((REFUND, LEAVE), (prompt,))
+        assert (answers["refund"].presence, answers["note"].presence) == ("present", "unclear")
+    assert derive((REFUND, LEAVE), ("Leave the others a note",))["note"].presence == "present"

@@ -125,8 +125,7 @@ def answers(
             return {intent.name: _held(answered.get(intent.name)) for intent in intents}
         except Exception as error:  # noqa: BLE001 - an untrusted deriver may raise anything; then nothing is present
             failed = error
-    why = f"the deriver failed: {type(failed).__name__}"
-    return give_all(intents, Derived("unclear", why))
+    return give_all(intents, Derived("unclear", f"the deriver failed: {type(failed).__name__}"))
 
 
 def all_absent(answers: Answers) -> bool:
@@ -147,5 +146,7 @@ def _held(answer: object) -> Derived:
             return replace(answer, evidence=answer.evidence[:_MAX_EVIDENCE])
         case None:
             return Derived("absent", "the deriver left it out")
-    got = type(answer).__name__
-    return Derived("unclear", f"the deriver failed: answered a {got} that is no answer")
+    return Derived(
+        "unclear",
+        f"the deriver failed: answered a {type(answer).__name__} that is no answer",
+    )

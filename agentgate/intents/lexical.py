@@ -250,8 +250,10 @@ def _mentioned(intent: Intent, one: _Heard, turn: Turn) -> Derived | None:
         return Derived("absent", f"asked about, not asked for: {one.looked}")
     for text in turn.unsure:
         if found := places(intent.words, text):
-            word = found[0].text
-            return Derived("unclear", f"word '{word}', in words that may not be the user's own")
+            return Derived(
+                "unclear",
+                f"word '{found[0].text}', in words that may not be the user's own",
+            )
     return None
 
 
@@ -446,7 +448,11 @@ def _use(
     if piece.kind == "look":
         return "asks" if begins and place.end + place.asked > piece.looks else "asked"
     # a piece without end is aside
-    if place.start >= piece.aside or _FORMS.dropped.search(turn.low, piece.start, place.start):
+    if (
+        place.start >= piece.aside
+        or _FORMS.dropped.search(turn.low, piece.start, place.start)
+        or _FORMS.rest.match(turn.low, place.start)
+    ):
         return "aside"
     if not begins and (
         _FORMS.stopping.match(turn.low, piece.begins, piece.end)
