@@ -387,6 +387,7 @@ RAISE = Intent("raise", 1, "Change a planned payment.", ("raise", "from now on")
     [
         ("Please make the gift 20 instead of 10 from now on", "present"),
         ("The club gets 20 euro instead of Kim from now on", "present"),
+        ("I want to give the club 20 instead of 10 a month from now on, and I'll tell them", "present"),
         ("I can't pay 10 from now on", "absent"),
         ("Do not make it 20 instead of 10 from now on", "absent"),
         ("Raise it instead of 10 from now on, no wait", "unclear"),

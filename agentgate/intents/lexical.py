@@ -10,12 +10,12 @@ clause, or in a part that may not be the user's own is unclear, too; without a w
 in a question only, the intent is absent. A counter-example with a quantifier does not apply to
 a clause without one. The clearest clause decides. What is said behind a request takes it back,
 in the same turn or a later one: what denies the word or says "stop" makes the intent absent,
-anything else that says no makes it unclear, until it is asked for again. So does a later turn
-that is not understood and requests nothing. Where the user used none of an intent's words but
-delegated the choice of actions to a source (`agentgate.language.delegation`), the intent's
-`delegated` decides. Where the last turn with a request requests something that no word of any
-intent explains, and the intent's `unheard` is step_up, an intent that was not mentioned is
-unclear.
+or unclear where it says what is missing so far ("it still has no reviewers"); anything else
+that says no makes it unclear, until it is asked for again. So does a later turn that is not
+understood and requests nothing. Where the user used none of an intent's words but delegated the
+choice of actions to a source (`agentgate.language.delegation`), the intent's `delegated`
+decides. Where the last turn with a request requests something that no word of any intent
+explains, and the intent's `unheard` is step_up, an intent that was not mentioned is unclear.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ left as the user's own.
 3. *Denied* (`denials`): from a negation to where it ends; of a statement, its own part of the
   sentence.
 4. *Reported* (`turn`): the rest of a sentence behind somebody else's "wrote", "wants me to": it
-  gives nothing.
+  gives nothing; a sentence that only says where ("they wrote it in a.txt.") is no report.
 5. *Kind* (`pieces`): a request, a question, a statement ... Only a request requests, up to its
   first subordinate clause.
 6. *Force* (`force`): a sentence that a condition on a person or an event, waiting, a larger

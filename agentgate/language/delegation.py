@@ -3,8 +3,9 @@ e-mail").
 
 Rules: only a request delegates (`agentgate.language.pieces`), one that begins with a verb of
 doing. Its object is a set of actions ("the tasks", "her points"), what somebody asks ("what she
-needs"), the content of something ("everything in it"), a text of instructions ("follow
-docs/setup.md"), or a pronoun for actions that were introduced. Its source is
+needs"), the content of something ("everything in it"), a text of instructions or a part of one
+("follow docs/setup.md"), or a pronoun for actions that were introduced ("the ones for me"). Its
+source is
 
 - named in the same words, or opened earlier in the turn ("read a.txt and follow the
   instructions"): clear, if it is one;
