@@ -89,7 +89,7 @@ def perform(
     tool_call_id: str | None = None,
     definition: str = "",
     connection: Connection | None = None,
-) -> Generator[Step, Any, Decision | Redemption]:
+) -> Generator[Step, Any, Any]:
     """`authorize` and `redeem` in one step, for who runs the tool: one script where the permit
     need not leave this process.
 
@@ -120,12 +120,15 @@ def perform(
     # it is this handle's to redeem
     if isinstance(decision, Allow) and decision.token.jti in self._view.unspent.values():
         decision = yield Apart(redeem(self, decision.token, tool=tool, args=args))
-    return decision  # type: ignore[no-any-return]  # one of them
+    return _call_of(self, decision) if isinstance(decision, Redemption) else decision
 
 
-def redeem(
-    self: Any, token: CallToken, *, tool: str, args: Args
-) -> Generator[Step, Any, Redemption]:
+def _call_of(self: Any, done: Redemption) -> Any:
+    """A redeemed call, as its caller has it."""
+    return self._call(done, self._store, self._audit, self._bound)
+
+
+def redeem(self: Any, token: CallToken, *, tool: str, args: Args) -> Generator[Step, Any, Any]:
     """Redeem in the agent's process, for a tool with ``redeem: wrapper``.
 
     Raises:
@@ -145,7 +148,7 @@ def redeem(
         known: call for known, call in self._redeemed.items() if call is None or not call.ended
     }
     self._redeemed[name] = None if name in self._redeemed else done
-    return done
+    return _call_of(self, done)
 
 
 def _spent(view: View, token: CallToken) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
@@ -44,7 +44,7 @@ from agentgate.shell.step import Step
 from agentgate.stores import AsyncStore, Store, async_ready_store, ready_store
 from agentgate.stores._op import History
 from agentgate.token.signing import KeyRing
-from agentgate.values.request import RunState, Spoken, User
+from agentgate.values.request import Spoken, User
 from agentgate.values.value_class import Json, Names
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("agentgate.gate.gate")
 OneStore = TypeVar("OneStore", bound=Store | AsyncStore)
+OneRun = TypeVar("OneRun")
 
 
 def _now() -> datetime:
@@ -155,8 +156,10 @@ def _unapproved(settings: UnapprovedSettings) -> Core:
     return _core(settings, catalog, ring)
 
 
-class _GateBase(Tenants, Generic[OneStore]):
-    """What both gates consist of."""
+class _GateBase(Tenants, Generic[OneStore, OneRun]):
+    """What both gates consist of; `_run`: what a run is to their callers."""
+
+    _run: Callable[[View, OneStore, AuditLog, Bound], OneRun]
 
     def __init__(
         self,
@@ -219,7 +222,7 @@ class _GateBase(Tenants, Generic[OneStore]):
 
 
 def _open_run(
-    self: _GateBase[Any],
+    self: _GateBase[Any, OneRun],
     workflow: str,
     *,
     tenant: str,
@@ -230,7 +233,7 @@ def _open_run(
     ttl: int = 3600,
     once: bool = False,
     conversation: str | None = None,
-) -> Generator[Step, Any, RunState]:
+) -> Generator[Step, Any, OneRun]:
     """Open a run and freeze tenant, user, agent and workflow version.
 
     Args:
@@ -258,7 +261,7 @@ def _open_run(
         RunRefused: with every failing reason. StoreUnavailable, AuditUnavailable, Overloaded:
             not opened.
     """
-    return open_run(
+    state = yield from open_run(
         self._core,
         workflow,
         tenant=tenant,
@@ -270,10 +273,11 @@ def _open_run(
         once=once,
         conversation=conversation,
     )
+    return self._run(View(self._core, state), self._store, self._audit, self._bound)
 
 
 def _close_conversation(
-    self: _GateBase[Any],
+    self: _GateBase[Any, Any],
     conversation: str,
     *,
     workflow: str,
@@ -293,15 +297,18 @@ def _close_conversation(
     )
 
 
-def _resume_run(self: _GateBase[Any], tenant: str, run: str) -> Generator[Step, Any, RunState]:
+def _resume_run(
+    self: _GateBase[Any, OneRun], tenant: str, run: str
+) -> Generator[Step, Any, OneRun]:
     """Resume a run that this or another gate opened. Raises RunRefused: missing or unreadable;
     StoreUnavailable, Overloaded.
     """
-    return read(self._core, tenant, run)
+    state = yield from read(self._core, tenant, run)
+    return self._run(View(self._core, state), self._store, self._audit, self._bound)
 
 
 def _rotate_key(
-    self: _GateBase[Any], statement: str, *, issuer: str = ""
+    self: _GateBase[Any, Any], statement: str, *, issuer: str = ""
 ) -> Generator[Step, Any, str]:
     """Take up a service account's new key that its old one signed for
     (`agentgate.gate.account_key`); returns the account.
@@ -315,7 +322,7 @@ def _rotate_key(
 
 
 def _release_key(
-    self: _GateBase[Any],
+    self: _GateBase[Any, Any],
     account: str,
     *,
     tenant: str,
@@ -343,16 +350,10 @@ def _release_key(
     )
 
 
-def _run(self: _GateBase[Any], state: RunState) -> Run:
-    return Run(View(self._core, state), self._store, self._audit, self._bound)
-
-
-def _async_run(self: _GateBase[Any], state: RunState) -> AsyncRun:
-    return AsyncRun(View(self._core, state), self._store, self._audit, self._bound)
-
-
-class Gate(_GateBase[Store], Revoking):
+class Gate(_GateBase[Store, Run], Revoking):
     """A gate for blocking code; see `AsyncGate` for its awaited twin."""
+
+    _run = Run
 
     @classmethod
     @taking(ApprovedSettings)
@@ -415,8 +416,8 @@ class Gate(_GateBase[Store], Revoking):
         with self._one_reload:
             self._core.catalog.become(load(self._with_approvals(), self._store))
 
-    open_run = blocking(_open_run, _run, busy=busy)
-    resume_run = blocking(_resume_run, _run, busy=busy)
+    open_run = blocking(_open_run, busy=busy)
+    resume_run = blocking(_resume_run, busy=busy)
     close_conversation = blocking(_close_conversation)
     hold = blocking(holding.hold)
     holds = blocking(holding.holds)
@@ -449,8 +450,10 @@ class Gate(_GateBase[Store], Revoking):
         self.close()
 
 
-class AsyncGate(_GateBase[AsyncStore], AsyncRevoking):
+class AsyncGate(_GateBase[AsyncStore, AsyncRun], AsyncRevoking):
     """`Gate`, awaited."""
+
+    _run = AsyncRun
 
     @classmethod
     @taking(ApprovedSettings)
@@ -489,8 +492,8 @@ class AsyncGate(_GateBase[AsyncStore], AsyncRevoking):
         async with self._one_reload_awaited:
             self._core.catalog.become(await aload(self._with_approvals(), self._store))
 
-    open_run = awaited(_open_run, _async_run, busy=busy)
-    resume_run = awaited(_resume_run, _async_run, busy=busy)
+    open_run = awaited(_open_run, busy=busy)
+    resume_run = awaited(_resume_run, busy=busy)
     close_conversation = awaited(_close_conversation)
     hold = awaited(holding.hold)
     holds = awaited(holding.holds)

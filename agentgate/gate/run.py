@@ -8,7 +8,7 @@ only tools that say `redeem: wrapper` are redeemed here.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from agentgate.gate.holds.release import with_words
 from agentgate.gate.locking import WAIT, bind_fence, wait_for_lock
 from agentgate.gate.open_run import continue_for, renew
 from agentgate.gate.revoking import void_token
-from agentgate.gate.view import Settled, View
+from agentgate.gate.view import View
 from agentgate.identity.credential import AgentCredential, OIDCToken
 from agentgate.redemption.credential import Redemption
 from agentgate.redemption.outcome import read_end
@@ -135,15 +135,6 @@ class _RunBase:
             return "call_unreadable"  # it is refused
         turn = self.header.name_turn(len(self.state.turns))
         return "call_" + digest(canonical([tool, digest(data), turn]))[:32]
-
-    def _run_by(
-        self, done: Settled, call: Callable[[Redemption, Any, AuditLog, Bound], Any]
-    ) -> Any:
-        return (
-            call(done, self._store, self._audit, self._bound)
-            if isinstance(done, Redemption)
-            else done
-        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.header.workflow}>"
@@ -312,6 +303,7 @@ def _busy(error: Overloaded) -> Deny:
 class Run(_RunBase):
     """One piece of work for one user under one workflow, opened by the trusted host."""
 
+    _call = RedeemedCall
     authorize = blocking(call_steps.authorize, busy=_busy)
     explain = blocking(_explain, busy=busy)
     add_turn = blocking(_add_turn)
@@ -321,10 +313,8 @@ class Run(_RunBase):
     close = blocking(_close)
     take_lock = blocking(_take_lock)
     give_lock = blocking(_give_lock)
-    redeem = blocking(call_steps.redeem, lambda self, done: self._run_by(done, RedeemedCall))
-    perform = blocking(
-        call_steps.perform, lambda self, done: self._run_by(done, RedeemedCall), busy=_busy
-    )
+    redeem = blocking(call_steps.redeem)
+    perform = blocking(call_steps.perform, busy=_busy)
     record_result = recording(call_steps.record_result)
     facts = blocking(_facts)
     holds = blocking(_holds)
@@ -370,6 +360,7 @@ class Run(_RunBase):
 class AsyncRun(_RunBase):
     """`Run`, awaited."""
 
+    _call = AsyncRedeemedCall
     authorize = awaited(call_steps.authorize, busy=_busy)
     explain = awaited(_explain, busy=busy)
     add_turn = awaited(_add_turn)
@@ -379,17 +370,8 @@ class AsyncRun(_RunBase):
     close = awaited(_close)
     take_lock = awaited(_take_lock)
     give_lock = awaited(_give_lock)
-    redeem = awaited(
-        call_steps.redeem,
-        lambda self, done: self._run_by(done, AsyncRedeemedCall),
-        around=taken,
-    )
-    perform = awaited(
-        call_steps.perform,
-        lambda self, done: self._run_by(done, AsyncRedeemedCall),
-        busy=_busy,
-        around=taken,
-    )
+    redeem = awaited(call_steps.redeem, around=taken)
+    perform = awaited(call_steps.perform, busy=_busy, around=taken)
     record_result = arecording(call_steps.record_result)
     facts = awaited(_facts)
     holds = awaited(_holds)

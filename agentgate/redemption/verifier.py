@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import abstractmethod
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, NoReturn, Protocol, Self, TypeVar
@@ -299,8 +299,13 @@ class AsyncRedeemedCall(_CallBase[AsyncStore], AwaitedCall):
         raise_instead(shown, error)
 
 
-class _VerifierBase(Generic[OneStore]):
-    """What both verifiers are made of."""
+OneCall = TypeVar("OneCall")
+
+
+class _VerifierBase(Generic[OneStore, OneCall]):
+    """What both verifiers are made of; `_call`: what a redemption is to their callers."""
+
+    _call: Callable[[Redemption, OneStore, AuditLog, Bound], OneCall]
 
     def __init__(
         self, who: Trust, store: OneStore, audit: AuditLog, bound: Bound | None = None
@@ -317,14 +322,14 @@ class _VerifierBase(Generic[OneStore]):
 
 
 def _redeem(
-    self: _VerifierBase[Any],
+    self: _VerifierBase[Any, OneCall],
     token: str,
     *,
     tool: str,
     args: Values,
     proof: DPoP | None = None,
     certificate: str | None = None,
-) -> Generator[Step, Any, Redemption]:
+) -> Generator[Step, Any, OneCall]:
     """Verify the token against the call really received, and burn it.
 
     Args:
@@ -352,11 +357,12 @@ def _redeem(
     )
     del token  # a traceback with locals must not show it
     done: Redemption = yield from steps
-    return (yield from supplied(self._who, done))  # type: ignore[no-any-return]  # a Redemption
+    done = yield from supplied(self._who, done)
+    return self._call(done, self._store, self._audit, self._bound)
 
 
 def _check(
-    self: _VerifierBase[Any],
+    self: _VerifierBase[Any, Any],
     token: str,
     *,
     proof: DPoP | None = None,
@@ -382,8 +388,10 @@ def _busy(error: Overloaded) -> NoReturn:
     raise TokenRefused.of(error.failure(reason=Refusal.OVERLOAD))
 
 
-class Verifier(_VerifierBase[Store]):
+class Verifier(_VerifierBase[Store, RedeemedCall]):
     """Redeems call tokens for one tool server."""
+
+    _call = RedeemedCall
 
     @classmethod
     @taking(VerifierSettings)
@@ -401,11 +409,7 @@ class Verifier(_VerifierBase[Store]):
         return cls(trust, store, log, Bound(settings.at_once))
 
     check = blocking(_check, busy=_busy)
-    redeem = blocking(
-        _redeem,
-        lambda self, done: RedeemedCall(done, self._store, self._audit, self._bound),
-        busy=_busy,
-    )
+    redeem = blocking(_redeem, busy=_busy)
 
     def close(self) -> None:
         """Close the log, whose last checkpoint the store keeps, and the store."""
@@ -414,8 +418,10 @@ class Verifier(_VerifierBase[Store]):
         self._store.close()
 
 
-class AsyncVerifier(_VerifierBase[AsyncStore]):
+class AsyncVerifier(_VerifierBase[AsyncStore, AsyncRedeemedCall]):
     """`Verifier`, awaited."""
+
+    _call = AsyncRedeemedCall
 
     @classmethod
     @taking(VerifierSettings)
@@ -428,12 +434,7 @@ class AsyncVerifier(_VerifierBase[AsyncStore]):
         return cls(trust, store, log, Bound(settings.at_once))
 
     check = awaited(_check, busy=_busy)
-    redeem = awaited(
-        _redeem,
-        lambda self, done: AsyncRedeemedCall(done, self._store, self._audit, self._bound),
-        busy=_busy,
-        around=taken,
-    )
+    redeem = awaited(_redeem, busy=_busy, around=taken)
 
     async def close(self) -> None:
         """See `Verifier.close`."""

@@ -29,7 +29,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import update_wrapper
 from itertools import count
 from queue import PriorityQueue
-from typing import Any, Concatenate, NamedTuple, NoReturn, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, NamedTuple, NoReturn, ParamSpec, TypeVar, cast
 
 from agentgate.audit import AuditLog
 from agentgate.errors import AgentGateError, Overloaded, StoreUnavailable
@@ -322,8 +322,6 @@ Result = TypeVar("Result")
 Settings = TypeVar("Settings")
 
 Steps = Callable[Concatenate[Owner, P], Generator[Step, Any, Value]]
-# the object and what its steps returned -> what the method returns
-Finish = Callable[[Any, Value], Result]
 Busy = Callable[[Overloaded], Any]  # what new work is answered with, or it raises
 Around = Callable[[Coroutine[Any, Any, Any]], Coroutine[Any, Any, Any]]
 
@@ -333,30 +331,18 @@ def busy(error: Overloaded) -> NoReturn:
     raise error
 
 
-@overload
 def blocking(
     steps: Steps[Owner, P, Value], *, busy: Busy | None = None
-) -> Callable[Concatenate[Owner, P], Value]: ...
-@overload
-def blocking(
-    steps: Steps[Owner, P, Value], finish: Finish[Value, Result], *, busy: Busy | None = None
-) -> Callable[Concatenate[Owner, P], Result]: ...
-def blocking(
-    steps: Steps[Owner, P, Any],
-    finish: Finish[Any, Any] | None = None,
-    *,
-    busy: Busy | None = None,
-) -> Callable[Concatenate[Owner, P], Any]:
-    """The method that carries out these steps and returns their result, or what `finish` makes
-    of it; with `busy` it is new work.
+) -> Callable[Concatenate[Owner, P], Value]:
+    """The method that carries out these steps and returns their result; with `busy` it is new
+    work.
 
     Its attribute `in_thread` does the same for an event loop, in a thread: what waits for a
     thread has its place already.
     """
 
     def carried_out(self: Any, flow: Flow) -> Any:
-        value = drive(self._bound.telling(flow), self._store, self._audit)
-        return value if finish is None else finish(self, value)
+        return drive(self._bound.telling(flow), self._store, self._audit)
 
     def method(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         try:
@@ -400,25 +386,9 @@ def queue_for_thread(method: Any) -> Callable[[], None] | None:
     return method.__self__._bound.queue() if hasattr(method, "in_thread") else None  # noqa: SLF001 - of the objects of this module
 
 
-@overload
 def awaited(
-    steps: Steps[Owner, P, Value], *, busy: Busy | None = None
-) -> Callable[Concatenate[Owner, P], Coroutine[Any, Any, Value]]: ...
-@overload
-def awaited(
-    steps: Steps[Owner, P, Value],
-    finish: Finish[Value, Result],
-    *,
-    busy: Busy | None = None,
-    around: Around | None = None,
-) -> Callable[Concatenate[Owner, P], Coroutine[Any, Any, Result]]: ...
-def awaited(
-    steps: Steps[Owner, P, Any],
-    finish: Finish[Any, Any] | None = None,
-    *,
-    busy: Busy | None = None,
-    around: Around | None = None,
-) -> Callable[Concatenate[Owner, P], Coroutine[Any, Any, Any]]:
+    steps: Steps[Owner, P, Value], *, busy: Busy | None = None, around: Around | None = None
+) -> Callable[Concatenate[Owner, P], Coroutine[Any, Any, Value]]:
     """`blocking`, awaited; `around`: what is awaited instead, given the method's coroutine."""
 
     async def method(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> Any:
@@ -426,12 +396,11 @@ def awaited(
             with self._bound.place(new=busy is not None):
                 flow = self._bound.telling(steps(self, *args, **kwargs))
                 del args, kwargs  # as above
-                value = await adrive(flow, self._store, self._audit)
+                return await adrive(flow, self._store, self._audit)
         except Overloaded as error:
             if busy is None:
                 raise
             return busy(error)
-        return value if finish is None else finish(self, value)
 
     async def surrounded(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         work = method(self, *args, **kwargs)
