@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 from langchain_core.tools import BaseTool, StructuredTool, Tool, tool
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, create_model
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from structlog.testing import capture_logs
 
-from agentgate.errors import ConfigError
+from agentgate.errors import CanonicalError, ConfigError
 from agentgate.gate.gate import Gate
 from agentgate.gate.run import Run
 from agentgate.integrations.langchain import CallRefused, guard_tools, use_run
@@ -260,6 +261,41 @@ class Unfinished(BaseModel):
     """Names a type that is nowhere."""
 
     what: Nowhere  # type: ignore[name-defined] # noqa: F821 - that is the point
+
+
+_numbers = count()
+DRIFTING: dict[str, tuple[Any, Any]] = {
+    "another type, though it is equal": (bool, 1),
+    "another type inside": (list[bool], [1]),
+    "a form that grows": (Annotated[str, PlainSerializer(lambda text: text + "!")], "broken"),
+    "another form each time": (
+        Annotated[str, BeforeValidator(lambda text: text.split(":")[-1]), PlainSerializer(lambda text: f"{next(_numbers)}:{text}")],
+        "broken",
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "given"), DRIFTING.values(), ids=DRIFTING)
+def test_what_would_run_as_another_value_than_was_decided_on_is_refused(kind: Any, given: Any) -> None:
+    made = StructuredTool.from_function(
+        lambda value: value, name="notes.add", description="Write.", args_schema=create_model("Note", value=(kind, ...))
+    )
+    with pytest.raises(CanonicalError, match="change when validated again"):
+        Arguments(made).settle({"value": given}, {})
+
+
+def test_what_is_plain_is_dumped_once() -> None:
+    dumped: list[str] = []
+
+    def dump(text: str) -> str:
+        dumped.append(text)
+        return text
+
+    schema = create_model("Note", text=(Annotated[str, PlainSerializer(dump)], ...), times=(int | None, None))
+    made = StructuredTool.from_function(lambda **_: "", name="notes.add", description="Write.", args_schema=schema)
+    settled = Arguments(made).settle({"text": "broken", "times": None}, {})
+    assert (settled.decided.data, settled.values) == (b'{"text":"broken"}', {"text": "broken", "times": None})
+    assert dumped == ["broken"]
 
 
 def test_a_schema_with_a_type_that_is_not_defined_is_refused_by_name() -> None:

@@ -294,6 +294,27 @@ def test_what_is_pickled_holds_the_tool_and_no_gate() -> None:
     assert b"Guard" not in pickle.dumps(guarded)
 
 
+def add(a: int, b: int) -> int:
+    """Add."""
+    return a + b
+
+
+def add_one(a: int, b: int) -> int:
+    return add(a, b) + 1
+
+
+add_one.__wrapped__ = add  # type: ignore[attr-defined]  # as a decorator leaves it
+
+
+@pytest.mark.parametrize("body", [add, add_one])
+def test_a_guarded_function_is_pickled_as_the_hosts_own(body: Callable[[int, int], int]) -> None:
+    guarded: Any = guard_tools([StructuredTool.from_function(body, name="add", description="Add.")])[0]
+    guarded.args_schema = {"type": "object", "properties": {}}  # of a function it is a class that cannot be pickled
+    assert pickle.loads(pickle.dumps(guarded)).func.__wrapped__ is body  # noqa: S301 - our own
+    guarded.func = add_one
+    assert pickle.loads(pickle.dumps(guarded)).func.__wrapped__ is add_one  # noqa: S301 - our own
+
+
 def test_a_tool_bound_to_a_run_is_refused_by_name_when_it_is_pickled(run: Run) -> None:
     (bound,) = guard_tools([Multiply()], run=run)
     with pytest.raises(ConfigError, match="'multiply', which is bound to a run"):

@@ -28,7 +28,7 @@ _AT_MOST = f"at most {MAX_BYTES} bytes"
 _MAX_INT = 2**53 - 1
 _MAX_FIELD = 300  # characters of a path in an error; a key may be as long as the value
 _MIN_PLAIN = 1e-3
-_SIMPLE = frozenset({str, int, bool, type(None)})
+SIMPLE = frozenset({str, int, bool, type(None)})
 _SORTED = (
     orjson.OPT_SORT_KEYS
     | orjson.OPT_STRICT_INTEGER
@@ -52,12 +52,12 @@ def _is_plain(value: Any, depth: int) -> bool:
     elif kind is float:
         return _MIN_PLAIN <= abs(value) <= _MAX_INT and not value.is_integer()
     elif kind is not list and kind is not tuple:
-        return kind in _SIMPLE
+        return kind in SIMPLE
     if depth >= MAX_DEPTH:
         return False
-    if not _SIMPLE.issuperset(map(type, value)):
+    if not SIMPLE.issuperset(map(type, value)):
         for item in value:
-            if type(item) not in _SIMPLE and not _is_plain(item, depth + 1):
+            if type(item) not in SIMPLE and not _is_plain(item, depth + 1):
                 return False
     return True
 
@@ -81,7 +81,7 @@ def _validate(value: Any, field: str, depth: int, counted: Iterator[int]) -> Non
             raise CanonicalError(field, "another number", "a finite number")
         if abs(value) > _MAX_INT:
             raise CanonicalError(field, "a larger number", "a number within 2^53")
-    elif kind in _SIMPLE:
+    elif kind in SIMPLE:
         return
     elif depth >= MAX_DEPTH:
         raise CanonicalError(

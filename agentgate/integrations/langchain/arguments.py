@@ -13,7 +13,7 @@ the same. Injected values never enter the bytes. Nothing here decides or does I/
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -27,10 +27,10 @@ from pydantic.v1 import ValidationError as ValidationErrorV1
 from pydantic_core import PydanticSerializationError, PydanticUndefined
 
 from agentgate.errors import CanonicalError, ConfigError
-from agentgate.values.canonical import definition_digest, parse
+from agentgate.values.canonical import SIMPLE, definition_digest, parse
 from agentgate.values.entities import canonical_form, mapping
 from agentgate.values.request import CanonicalArguments
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import Values, value_class
 from agentgate.workflow.model import Tool as Declared
 
 # pydantic makes fields of these names for *args and **kwargs; LangChain never passes them on
@@ -45,18 +45,18 @@ class _FieldSchema:
     `defaults`: of those that are not required.
     """
 
-    fields: Mapping[str, Any]
+    fields: Values
     names: tuple[str, ...]
-    defaults: Mapping[str, Any]
-    to_json: Callable[[Mapping[str, Any]], dict[str, Any]]
+    defaults: Values
+    to_json: Callable[[Values], dict[str, Any]]
     validate: Callable[[dict[str, Any]], Any]
 
-    def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def dump(self, values: Values) -> dict[str, Any]:
         """The JSON form of validated values."""
         shown = {n: _shown(values.get(n), v) for n, v in self.to_json(values).items()}
         return _without_nothing(shown, self.defaults)
 
-    def load(self, plain: dict[str, Any], injected: Mapping[str, Any]) -> dict[str, Any]:
+    def load(self, plain: dict[str, Any], injected: Values) -> dict[str, Any]:
         """Validated values of a JSON form; `injected` values only complete the schema and are
         not returned.
         """
@@ -71,7 +71,7 @@ class _FieldSchema:
 
 
 def _of_model(model: type[BaseModel], names: tuple[str, ...]) -> _FieldSchema:
-    def dump(values: Mapping[str, Any]) -> dict[str, Any]:
+    def dump(values: Values) -> dict[str, Any]:
         instance = model.model_construct(None, **values)
         return instance.model_dump(
             mode="json", include=set(values), by_alias=False, warnings="none"
@@ -128,7 +128,7 @@ def _says_nothing(plain: Any, default: Any) -> bool:
     )
 
 
-def _without_nothing(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def _without_nothing(values: Values, defaults: Values) -> dict[str, Any]:
     return {
         n: v for n, v in values.items() if not (n in defaults and _says_nothing(v, defaults[n]))
     }
@@ -230,10 +230,10 @@ class _JsonSchema:
             if "default" in mapping(p) and n not in required
         }
 
-    def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def dump(self, values: Values) -> dict[str, Any]:
         return _without_nothing({**copy.deepcopy(self._declared), **values}, self._declared)
 
-    def load(self, plain: dict[str, Any], injected: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - a JSON Schema has none
+    def load(self, plain: dict[str, Any], injected: Values) -> dict[str, Any]:  # noqa: ARG002 - a JSON Schema has none
         if not self._validator.is_valid(plain):
             # its message would quote the value
             error = next(self._validator.iter_errors(plain))
@@ -282,24 +282,19 @@ class Arguments:
         """
         self._schema, self.shape = _schema_of(tool), shown_schema(tool)
         self.names = self._schema.names
+        # a single-input tool without a schema takes one value under any name; models are shown
+        # `__arg1`
+        self.bare = _is_bare(tool)
         fields: tuple[str, ...] = ()
-        if not isinstance(tool.args_schema, dict) and not _is_bare(tool):
+        if not isinstance(tool.args_schema, dict) and not self.bare:
             fields = tuple(get_fields(tool.get_input_schema()))
         # langchain-core shows nowhere else the names that it finds only in the function's
         # signature
         signature: frozenset[str] = getattr(tool, "_injected_args_keys", frozenset())
         self.injected = (frozenset(fields) | signature) - frozenset(self.names) - _VARIADIC
-        # a single-input tool without a schema takes one value under any name; models are shown
-        # `__arg1`
-        self.bare = _is_bare(tool)
         # LangChain validates nothing then, and fills no default
         self._as_given = tool.args_schema is None and not self.bare
-        model: Any = tool.args_schema
-        known = (
-            model.model_fields
-            if isinstance(model, type) and issubclass(model, BaseModel)
-            else {}
-        )
+        known = getattr(tool.args_schema, "model_fields", {})
         aliases = [
             alias for name in self.names if name in known for alias in _aliases(known[name])
         ]
@@ -334,7 +329,7 @@ class Arguments:
             "hides from the model (annotate it InjectedToolArg)"
         )
 
-    def in_form(self, given: Mapping[str, Any], declared: Declared | None) -> dict[str, Any]:
+    def in_form(self, given: Values, declared: Declared | None) -> dict[str, Any]:
         """What was given, with the model's arguments in their one form
         (`agentgate.values.entities`).
 
@@ -367,8 +362,8 @@ class Arguments:
 
     def settle(
         self,
-        values: Mapping[str, Any],
-        injected: Mapping[str, Any],
+        values: Values,
+        injected: Values,
         *,
         incomplete: bool = False,
     ) -> Settled:
@@ -389,8 +384,12 @@ class Arguments:
                 decided = CanonicalArguments(
                     self._schema.dump(self._schema.load(parse(decided.data), injected))
                 )
-            loaded = self._schema.load(parse(decided.data), injected)
-            executed = CanonicalArguments(self._schema.dump(loaded))
+            plain = parse(decided.data)
+            loaded = self._schema.load(plain, injected)
+            same = (
+                _is_unchanged(loaded, plain, values)
+                or CanonicalArguments(self._schema.dump(loaded)).data == decided.data
+            )
         except (ValidationError, ValidationErrorV1) as error:
             where = ".".join(["args", *(str(part) for part in error.errors()[0]["loc"])])
             raise CanonicalError(
@@ -409,13 +408,25 @@ class Arguments:
                 f"values of {type(error).__name__}",
                 "values of the tool's schema with a JSON form",
             ) from error
-        if executed.data != decided.data:
+        if not same:
             raise CanonicalError(
                 "args",
                 "values that change when validated again",
                 "the same bytes after validation",
             )
         return Settled(decided, loaded)
+
+
+def _is_unchanged(loaded: Values, plain: Values, values: Values) -> bool:
+    """Whether all that a tool runs with is plain, and what was decided on and dumped for that:
+    dumped again, it is the same bytes.
+    """
+    return all(
+        type(value) in SIMPLE
+        and value == plain.get(name) == values.get(name)
+        and type(value) is type(plain.get(name))
+        for name, value in loaded.items()
+    )
 
 
 def definition_of(tool: BaseTool) -> str:

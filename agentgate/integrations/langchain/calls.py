@@ -328,7 +328,10 @@ def _carry_out(proposal: ProposedCall, run: Any, decision: Any, execute: Execute
     token = decision.token if isinstance(decision, Allow) else None
     runs_here = not isinstance(decision, Allow | Unenforced)
     key = "" if runs_here and not decision.acts else decision.idempotency_key
-    with bound((PROPOSAL, None), (RUN, run), (TOKEN, token), (KEY, key), (CREDENTIAL, None)):
+    upstream = decision.credential if runs_here and decision.has_credential else None
+    with bound(
+        (PROPOSAL, None), (RUN, run), (TOKEN, token), (KEY, key), (CREDENTIAL, upstream)
+    ):
         if runs_here:
             return (yield from _redeemed(proposal, decision, execute))
         return (yield from _executed(execute, proposal))
@@ -375,8 +378,7 @@ def _redeemed(proposal: ProposedCall, redeemed: Any, execute: Execute) -> Steps:
     refused = refusal_of(proposal)
     leave = redeemed.__aexit__ if hasattr(redeemed, "__aexit__") else redeemed.__exit__
     try:
-        with bound((CREDENTIAL, redeemed.credential if redeemed.has_credential else None)):
-            result = yield from _executed(execute, proposal)
+        result = yield from _executed(execute, proposal)
         if redeemed.has_credential:
             yield Ask(redeemed.check_result, result)
     except ResultWithheld as error:

@@ -193,12 +193,14 @@ class Guard:
         run: the run it was bound to, if any.
         framework: the parameters that LangChain itself fills.
         injections: what `ToolNode` puts into its calls.
+        untraced: the names that no callback is shown.
     """
 
     arguments: Arguments
     run: Any
     framework: frozenset[str]
     injections: Injections
+    untraced: set[str]
     _definition: tuple[Any, str] = (None, "")
 
     def definition(self, tool: BaseTool) -> str:
@@ -275,23 +277,10 @@ class Guard:
                 given = {name: value for name, value in given.items() if name != WITNESS}
             if forged := self.forged(given, trusted=trusted, runtime=runtime):
                 return given, forged
-        injected = (
-            {
-                name: value
-                for name, value in host.values.items()
-                if name in self.arguments.injected
-            }
-            if host
-            else {}
-        )
-        if host and (shown := sorted(host.values.keys() & self.arguments.spellings)):
+        values = host.values if host else {}
+        if shown := sorted(values.keys() & self.arguments.spellings):
             return given, self.arguments.shown(shown[0])
-        if not injected:
-            return given, ""
-        if not isinstance(given, dict):
-            return (
-                ({self.arguments.text: given, **injected}, "")
-                if self.arguments.text
-                else (given, "")
-            )
-        return {**given, **injected}, ""
+        injected = {n: v for n, v in values.items() if n in self.arguments.injected}
+        if injected and self.arguments.text and not isinstance(given, dict):
+            given = {self.arguments.text: given}
+        return ({**given, **injected} if isinstance(given, dict) else given), ""

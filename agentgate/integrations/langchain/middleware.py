@@ -578,10 +578,9 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
 def _refused(
     code: Code, name: str, call_id: str | None, why: str, logged: str = ""
 ) -> ToolMessage:
-    message: ToolMessage = refusal(
+    return refusal(  # type: ignore[no-any-return]  # a message, since there is an id
         code, name=name, tool_call_id=call_id or "", why=why, logged=logged
     )
-    return message
 
 
 def _add(run: Any, words: list[tuple[bool, Any]], agent_said: str = "") -> Steps:

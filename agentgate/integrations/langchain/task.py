@@ -18,6 +18,7 @@ from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from contextvars import Context, ContextVar
+from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -121,21 +122,21 @@ class _OfRun:
 _RUNS: WeakKeyDictionary[Any, _OfRun] = WeakKeyDictionary()
 
 
+# the ids of the calls that the model made together; empty: not known
+SIBLINGS: ContextVar[frozenset[str]] = ContextVar("agentgate_siblings", default=frozenset())
+
+
+@dataclass(slots=True, eq=False)
 class TaskCall:
     """One call in a task of a graph; outside a graph nothing is kept and nothing awaited."""
 
-    __slots__ = ("of", "outer", "place", "siblings", "step", "task", "tool_call_id")
-
-    def __init__(
-        self, of: _OfRun | None, task: str, tool_call_id: str, outer: TaskCall | None
-    ) -> None:
-        self.of = of
-        self.task = task
-        self.tool_call_id = tool_call_id
-        self.outer = outer
-        self.step: GraphStep | None = None
-        self.siblings = SIBLINGS.get()
-        self.place: list[str] = []
+    of: _OfRun | None
+    task: str
+    tool_call_id: str
+    outer: TaskCall | None
+    step: GraphStep | None = None
+    siblings: frozenset[str] = field(default_factory=SIBLINGS.get)
+    place: list[str] = field(default_factory=list)
 
     def kept(self, tool: str, data: bytes) -> tuple[bool, Any]:
         """Whether this very call is done in this task, and what it returned."""
@@ -164,8 +165,6 @@ class TaskCall:
                 return
 
 
-# the ids of the calls that the model made together; empty: not known
-SIBLINGS: ContextVar[frozenset[str]] = ContextVar("agentgate_siblings", default=frozenset())
 NO_TASK = TaskCall(None, "", "", None)
 _CURRENT: ContextVar[TaskCall | None] = ContextVar("agentgate_task_call", default=None)
 

@@ -16,7 +16,8 @@ import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from types import MethodType
+from inspect import getattr_static
+from types import FunctionType, MethodType
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -191,15 +192,12 @@ def _replaced(tool: BaseTool) -> list[str]:
     by_class = {
         n
         for n in _ENTRY_POINTS
-        if not any(_attribute(type(tool), n) is _attribute(base, n) for base in own)
+        if not any(
+            getattr_static(type(tool), n, None) is getattr_static(base, n, None) for base in own
+        )
     }
     by_instance = vars(tool).keys() & (_ENTRY_POINTS | {"_run", "_arun"})
     return sorted(by_class | by_instance)
-
-
-def _attribute(of: type, name: str) -> Any:
-    """What an instance of this class finds under a name."""
-    return next((vars(base)[name] for base in of.__mro__ if name in vars(base)), None)
 
 
 def _guarded(tool: BaseTool, run: Any) -> BaseTool:
@@ -236,9 +234,7 @@ def _guarded(tool: BaseTool, run: Any) -> BaseTool:
             "tools that are not guarded yet",
         )
     try:
-        guard = Guard(
-            Arguments(tool), run, _FRAMEWORK | _config_names(type(tool)), Injections.of(tool)
-        )
+        guard = _make_guard(tool, run)
     except (PydanticUserError, PydanticUndefinedAnnotation) as error:
         got = (
             f"the schema of '{tool.name}', which pydantic cannot build ({type(error).__name__})"
@@ -253,11 +249,25 @@ def _guarded(tool: BaseTool, run: Any) -> BaseTool:
             "names that LangChain does not fill itself",
         )
     guard.definition(tool)
-    copied: Any = tool.model_copy()
+    copied: Any = _copied(tool, _copy)
     object.__setattr__(copied, "__class__", _guarded_class(type(tool)))
     copied._agentgate = guard  # noqa: SLF001 - declared in the generated class
     guarded: BaseTool = copied
     return guarded
+
+
+def _make_guard(tool: BaseTool, run: Any) -> Guard:
+    """What a guarded tool holds. Raises as `Arguments`."""
+    arguments = Arguments(tool)
+    names = dict.fromkeys(_FRAMEWORK | arguments.injected)
+    traced = tool._filter_injected_args(names)  # noqa: SLF001 - what LangChain works out on every call
+    return Guard(
+        arguments,
+        run,
+        _FRAMEWORK | _config_names(type(tool)),
+        Injections.of(tool),
+        names.keys() - traced.keys(),
+    )
 
 
 def _config_names(base: type[BaseTool]) -> frozenset[str]:
@@ -266,12 +276,10 @@ def _config_names(base: type[BaseTool]) -> frozenset[str]:
     """
     names: set[str] = set()
     for method in (base._run, base._arun):  # noqa: SLF001 - the two methods a tool implements
-        try:
-            hints = typing.get_type_hints(method)
         # LangChain cannot read them either and fills nothing
-        except (NameError, TypeError, AttributeError):
-            continue
-        names.update(n for n, hint in hints.items() if hint is RunnableConfig)
+        with suppress(NameError, TypeError, AttributeError):
+            hints = typing.get_type_hints(method)
+            names.update(n for n, hint in hints.items() if hint is RunnableConfig)
     return frozenset(names)
 
 
@@ -315,6 +323,10 @@ def _guarded_class(base: Any) -> type[BaseTool]:
 
         return await adrive(locked_steps(self, _guard_of(self), args, kwargs), execute)
 
+    def _filter_injected_args(self: Any, tool_input: dict[str, Any]) -> dict[str, Any]:
+        untraced = _guard_of(self).untraced
+        return {n: v for n, v in tool_input.items() if n not in untraced}
+
     @functools.wraps(base.get_input_schema)
     def get_input_schema(self: Any, *args: Any, **kwargs: Any) -> Any:
         schema = base.get_input_schema(self, *args, **kwargs)
@@ -337,6 +349,8 @@ def _guarded_class(base: Any) -> type[BaseTool]:
         # AsyncRun cannot be awaited; BaseTool's own way sends only the function there.
         "ainvoke": BaseTool.ainvoke,
     }
+    if base._filter_injected_args is BaseTool._filter_injected_args:  # noqa: SLF001 - as above
+        namespace["_filter_injected_args"] = _filter_injected_args
     made: type[BaseTool] = type(base)(base.__name__, (base,), namespace)
     return made
 
@@ -383,7 +397,7 @@ def _unguarded(tool: Any, base: Any) -> BaseTool:
             f"'{tool.name}', which is bound to a run",
             "a tool guarded without run=, in use_run(run) where it runs",
         )
-    raw: Any = tool.model_copy()
+    raw: Any = _copied(tool, _original)
     object.__setattr__(raw, "__class__", base)
     raw.__pydantic_private__ = {
         name: value for name, value in raw.__pydantic_private__.items() if name != "_agentgate"
@@ -397,14 +411,46 @@ def _guarded_again(tool: BaseTool) -> BaseTool:
 
 
 def _method(function: Callable[..., Any]) -> property:
-    """A method that an attribute of the instance cannot hide. LangChain reads its annotations
-    and its signature on every call.
+    """A method that an attribute of the instance cannot hide."""
+    _read(function)
+    return property(lambda self: MethodType(function, self))
+
+
+def _read(function: Any) -> Any:
+    """The function, with its annotations and its signature as LangChain reads them on every
+    call.
     """
     # LangChain cannot read them either and fills nothing
     with suppress(NameError, TypeError, AttributeError):
         function.__annotations__ = typing.get_type_hints(function, include_extras=True)
-        function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]  # of any function
-    return property(lambda self: MethodType(function, self))
+        function.__signature__ = inspect.signature(function)
+    return function
+
+
+def _copied(tool: Any, change: Callable[[FunctionType], Any]) -> Any:
+    """A copy of a tool, with what `change` makes of each function that it runs."""
+    return tool.model_copy(
+        update={
+            name: change(body)
+            for name in ("func", "coroutine")
+            if isinstance(body := getattr(tool, name, None), FunctionType)
+        }
+    )
+
+
+def _copy(body: FunctionType) -> Any:
+    """A function of its own that runs the same, so that the host's stays as it is."""
+    copied = FunctionType(
+        body.__code__, body.__globals__, body.__name__, body.__defaults__, body.__closure__
+    )
+    copied.__kwdefaults__ = body.__kwdefaults__
+    return _read(functools.update_wrapper(copied, body))
+
+
+def _original(body: FunctionType) -> Any:
+    """The host's function, of a copy of it."""
+    inner = getattr(body, "__wrapped__", None)
+    return inner if getattr(inner, "__code__", None) is body.__code__ else body
 
 
 @contextmanager
