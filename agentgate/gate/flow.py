@@ -37,7 +37,7 @@ from agentgate.gate.holds.release import find_release
 from agentgate.gate.minting import Minting, Release
 from agentgate.gate.observing import observe
 from agentgate.gate.state import ENDED, run_state
-from agentgate.gate.view import Seen, Settled, View, WithCall
+from agentgate.gate.view import Seen, Settled, View, WithCall, template_of
 from agentgate.identity.connection import Connection
 from agentgate.redemption.credential import Redemption
 from agentgate.redemption.outcome import not_run
@@ -150,7 +150,7 @@ def decided_on(
                 if decision is None:  # what was recalled may be forgotten
                     recalled.clear()
             elif isinstance(answer, Deny) and (fresh or Reason.OVERLOAD in answer.reasons):
-                known = seen(core, versions, case, _digest_of(view, state, case), **named)
+                known = seen(core, versions, case, _digest_of(view, case), **named)
                 decision = yield from deny(core, header, call, answer.failures, known)
             if isinstance(decision, str):
                 call = replace(call, id=decision)
@@ -302,13 +302,13 @@ def _ended_by(header: Header) -> Failure:
     return ENDED.with_data(sign_in=header.ends < header.expires_at)
 
 
-def _digest_of(view: View, state: RunState, case: Case) -> str:
+def _digest_of(view: View, case: Case) -> str:
     """The digest of a call; empty: of a tool that its workflow does not have."""
-    return (
-        ""
-        if case.tool is None
-        else view.template(state, case.workflow, case.tool).digest(case.call)
-    )
+    if case.tool is None:
+        return ""
+    issuer = view.core.issuer
+    template = template_of(view.templates, issuer, case.run.header, case.workflow, case.tool)
+    return template.digest(case.call)
 
 
 def unreadable(view: View, refused: Deny) -> Flow:

@@ -22,7 +22,7 @@ from agentgate.gate.denial import deny
 from agentgate.gate.holds.memory import memory_of
 from agentgate.gate.locking import FENCES
 from agentgate.gate.state import attempt_of, prompt_of
-from agentgate.gate.view import TokenTemplate, View
+from agentgate.gate.view import TokenTemplate, View, template_of
 from agentgate.shell.step import Flow, Record
 from agentgate.stores import history_name, ops
 from agentgate.token.claims import MAX_LEEWAY
@@ -107,6 +107,7 @@ class Minting(NamedTuple):
         revision: what it was decided on; without the other calls where they do not matter.
         drafts: what is said of it where the script answers what is likely, made while that
             runs.
+        said: its claims, by lineage and head.
     """
 
     view: View
@@ -125,6 +126,7 @@ class Minting(NamedTuple):
     audience: str
     revision: str
     drafts: list[MintDraft]
+    said: dict[tuple[str, bytes], MintClaims]
 
     @classmethod
     def of(
@@ -144,9 +146,8 @@ class Minting(NamedTuple):
         call = case.call
         tool = workflow.tools[call.tool]
         now = int(time.time())
-        template = view.template(state, workflow, tool)
-        made = template.digest(call)
         header = state.header
+        template = template_of(view.templates, view.core.issuer, header, workflow, tool)
         acts = tool.effect != "read"
         act = (
             digest(canonical([header.tenant, header.id, tool.name, call.arguments_digest]))
@@ -159,7 +160,7 @@ class Minting(NamedTuple):
             case=case,
             answer=answer,
             template=template,
-            digest=made,
+            digest=template.digest(call),
             act=act,
             named=named,
             limits=tuple(
@@ -175,6 +176,7 @@ class Minting(NamedTuple):
             audience=template.shared.aud if state.owned else "",
             revision=state.revision if not apart else ops.without_calls(state.revision),
             drafts=[],
+            said={},
         )
 
     @property
@@ -327,10 +329,11 @@ class Minting(NamedTuple):
         counted = core.history.seen(name)
 
         def draft_likely() -> None:
-            likely = ops.MintReply(
-                "ok", self.revision.rpartition(".")[2], history=sent, redemptions=counted
-            )
-            self.drafts.append(self.draft(release, likely, head))
+            lineage = self.revision.rpartition(".")[2]
+            self.claims(release, lineage, head)
+            if not redeems:
+                likely = ops.MintReply("ok", lineage, history=sent, redemptions=counted)
+                self.drafts.append(self.draft(release, likely, head))
 
         settled: ops.MintReply = yield ops.mint(
             ops.MintRequest(
@@ -364,7 +367,7 @@ class Minting(NamedTuple):
                 if release.remembers or self.case.run.remembered
                 else None,
             ),
-            None if redeems else draft_likely,
+            draft_likely,
         )
         if settled.detail == "lost":
             core.issued.tell(header.id, self.digest, settled.history)
@@ -434,9 +437,11 @@ class Minting(NamedTuple):
         )
 
     def claims(self, release: Release, lineage: str, head: bytes) -> MintClaims:
-        """What is said of the call where it is redeemed."""
+        """What is said of the call where it is redeemed; put together once."""
+        if known := self.said.get((lineage, head)):
+            return known
         sender = self.sender
-        return self.template.claims(
+        made = self.said[lineage, head] = self.template.claims(
             self.case.call,
             iat=self.iat,
             ttl=self.ttl,
@@ -450,6 +455,7 @@ class Minting(NamedTuple):
             approver=release.approver,
             head_digest=digest(head) if self.audience else "",
         )
+        return made
 
 
 def _recorded_args(tool: Tool, call: Call, endorsed: tuple[str, ...]) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from agentgate.decision.answer import Allow, Decision, Deny, Reservation, StepUp
@@ -232,6 +232,7 @@ class View:
         refused: the newest refused or held calls, by `tool_call_id`.
         unspent: call digest -> its last token (`jti`), of calls that only this handle redeems
             and has not.
+        templates: what all calls of the run to a tool share, by tool (`template_of`).
     """
 
     core: Core
@@ -241,7 +242,7 @@ class View:
     unspent: dict[str, str] = field(default_factory=dict)
     certificate: str = ""
     _key: RunKey | None = None
-    _templates: dict[str, TokenTemplate] = field(default_factory=dict)
+    templates: dict[str, TokenTemplate] = field(default_factory=dict)
 
     @property
     def state(self) -> RunState:
@@ -280,10 +281,6 @@ class View:
             return self.workflow.tools.get(name) if type(name) is str else None
         return None
 
-    def template(self, state: RunState, workflow: Workflow, tool: Tool) -> TokenTemplate:
-        """What all calls of the run to this tool share."""
-        return template_of(self._templates, self.core.issuer, state.header, workflow, tool)
-
     def follow(
         self,
         call: ops.CallRecord,
@@ -298,7 +295,7 @@ class View:
         seen = self.seen
         state = seen.state if isinstance(seen, WithCall) and seen.call is call else self.state
         if seen.revision == f"{reply.before}.{call.gen}":
-            ended = replace(call, outcome=outcome, facts=facts or None)
+            ended = call._replace(outcome=outcome, facts=facts or None)
             self.seen = WithCall(state, ended, f"{reply.after}.{call.gen}", workflow)
         else:
             self.behind = True

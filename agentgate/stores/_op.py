@@ -509,8 +509,7 @@ class BurnReply(NamedTuple):
     history: str = ""
 
 
-@value_class
-class CallRecord:
+class CallRecord(NamedTuple):
     """What the store knows of one call of a run.
 
     Attributes:
