@@ -409,7 +409,8 @@ def _perform(minting: Minting, release: Release, key: str) -> Flow:
         return (yield from _refuse(minting, settled))
     first = settled.head  # of a read that ran before
     head = first or head
-    claims = minting.claims(release, settled.lineage, head)
+    drafted = minting.redeemed.get((settled.lineage, head))
+    claims = drafted.claims if drafted else minting.claims(release, settled.lineage, head)
     record = None
     if settled.counted:
         noted: Json = core.history.note(settled.redemptions, minting.audience)
@@ -419,7 +420,7 @@ def _perform(minting: Minting, release: Release, key: str) -> Flow:
     data = minting.case.call.data
     try:
         done: Redemption = yield from record_redemption(
-            record, claims, data, head, core.tracing
+            record, claims, data, head, core.tracing, drafted=drafted
         )
     except TokenRefused as error:
         reason = Reason.AUDIT if error.code is Refusal.AUDIT else Reason.STORE

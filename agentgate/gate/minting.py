@@ -23,6 +23,8 @@ from agentgate.gate.holds.memory import memory_of
 from agentgate.gate.locking import FENCES
 from agentgate.gate.state import attempt_of, prompt_of
 from agentgate.gate.view import TokenTemplate, View, template_of
+from agentgate.redemption.credential import Redemption
+from agentgate.redemption.steps import build_redemption
 from agentgate.shell.step import Flow, Record
 from agentgate.stores import history_name, ops
 from agentgate.token.claims import MAX_LEEWAY
@@ -107,7 +109,7 @@ class Minting(NamedTuple):
         revision: what it was decided on; without the other calls where they do not matter.
         drafts: what is said of it where the script answers what is likely, made while that
             runs.
-        said: its claims, by lineage and head.
+        redeemed: likewise the redeemed call, by lineage and head.
     """
 
     view: View
@@ -126,7 +128,7 @@ class Minting(NamedTuple):
     audience: str
     revision: str
     drafts: list[MintDraft]
-    said: dict[tuple[str, bytes], MintClaims]
+    redeemed: dict[tuple[str, bytes], Redemption]
 
     @classmethod
     def of(
@@ -176,7 +178,7 @@ class Minting(NamedTuple):
             audience=template.shared.aud if state.owned else "",
             revision=state.revision if not apart else ops.without_calls(state.revision),
             drafts=[],
-            said={},
+            redeemed={},
         )
 
     @property
@@ -330,8 +332,12 @@ class Minting(NamedTuple):
 
         def draft_likely() -> None:
             lineage = self.revision.rpartition(".")[2]
-            self.claims(release, lineage, head)
-            if not redeems:
+            if redeems:
+                claims = self.claims(release, lineage, head)
+                self.redeemed[lineage, head] = build_redemption(
+                    claims, self.case.call.data, head, core.tracing
+                )
+            else:
                 likely = ops.MintReply("ok", lineage, history=sent, redemptions=counted)
                 self.drafts.append(self.draft(release, likely, head))
 
@@ -437,11 +443,9 @@ class Minting(NamedTuple):
         )
 
     def claims(self, release: Release, lineage: str, head: bytes) -> MintClaims:
-        """What is said of the call where it is redeemed; put together once."""
-        if known := self.said.get((lineage, head)):
-            return known
+        """What is said of the call where it is redeemed."""
         sender = self.sender
-        made = self.said[lineage, head] = self.template.claims(
+        return self.template.claims(
             self.case.call,
             iat=self.iat,
             ttl=self.ttl,
@@ -455,7 +459,6 @@ class Minting(NamedTuple):
             approver=release.approver,
             head_digest=digest(head) if self.audience else "",
         )
-        return made
 
 
 def _recorded_args(tool: Tool, call: Call, endorsed: tuple[str, ...]) -> Mapping[str, Any]:

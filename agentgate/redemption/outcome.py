@@ -309,6 +309,7 @@ def record_of(
     *,
     refusal: bool = False,
     promised: bool = False,
+    waits: bool = True,
     **more: object,
 ) -> Record:
     """The audit record of what became of a call."""
@@ -327,7 +328,7 @@ def record_of(
         "tool_call_id": claims.tool_call_id,
         **more,
     }
-    return Record(body, refusal, promised)
+    return Record(body, refusal, promised, waits)
 
 
 _SEARCHING = 60.0  # seconds
@@ -470,16 +471,15 @@ def _tell_gate(done: Redemption, outcome: ops.Outcome, reply: ops.OutcomeReply) 
 def _outcome_record(done: Redemption, outcome: ops.Outcome, more: Json) -> Record:
     """Whoever asks again of a read finds it in the store: nobody waits for its record."""
     missing: Json = {**more, "missing": list(done.missing)} if done.missing else more
-    acts = done.head.get("read") is not True or bool(missing)
-    record = record_of(
+    return record_of(
         done.claims,
         "outcome",
         refusal=bool(done.missing),
         promised=True,
+        waits=done.head.get("read") is not True or bool(missing),
         outcome=outcome,
         **missing,
     )
-    return record._replace(waits=acts)
 
 
 def _queue_end(

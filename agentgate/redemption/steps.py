@@ -542,9 +542,11 @@ def record_redemption(
     data: bytes,
     head: bytes,
     tracing: Tracing | None,
+    *,
+    drafted: Redemption | None = None,
 ) -> Flow:
-    """The redeemed call, once its `record` is durable; None: it is on record already, and
-    forgetting more does no harm.
+    """The redeemed call, as it was `drafted` if it was, once its `record` is durable; None: it
+    is on record already, and forgetting more does no harm.
 
     Raises (through the driver):
         TokenRefused: the tool must not run.
@@ -552,7 +554,7 @@ def record_redemption(
     try:
         if record is not None:
             yield record
-        return build_redemption(claims, data, head, tracing)
+        return drafted or build_redemption(claims, data, head, tracing)
     except AuditUnavailable as error:
         yield from not_run(claims)
         raise TokenRefused(

@@ -30,7 +30,7 @@ from agentgate.errors import CanonicalError, ConfigError
 from agentgate.values.canonical import SIMPLE, definition_digest, parse
 from agentgate.values.entities import canonical_form, mapping
 from agentgate.values.request import CanonicalArguments
-from agentgate.values.value_class import Values, value_class
+from agentgate.values.value_class import Json, Values, value_class
 from agentgate.workflow.model import Tool as Declared
 
 # pydantic makes fields of these names for *args and **kwargs; LangChain never passes them on
@@ -48,15 +48,15 @@ class _FieldSchema:
     fields: Values
     names: tuple[str, ...]
     defaults: Values
-    to_json: Callable[[Values], dict[str, Any]]
-    validate: Callable[[dict[str, Any]], Any]
+    to_json: Callable[[Values], Json]
+    validate: Callable[[Json], Any]
 
-    def dump(self, values: Values) -> dict[str, Any]:
+    def dump(self, values: Values) -> Json:
         """The JSON form of validated values."""
         shown = {n: _shown(values.get(n), v) for n, v in self.to_json(values).items()}
         return _without_nothing(shown, self.defaults)
 
-    def load(self, plain: dict[str, Any], injected: Values) -> dict[str, Any]:
+    def load(self, plain: Json, injected: Values) -> Json:
         """Validated values of a JSON form; `injected` values only complete the schema and are
         not returned.
         """
@@ -71,7 +71,7 @@ class _FieldSchema:
 
 
 def _of_model(model: type[BaseModel], names: tuple[str, ...]) -> _FieldSchema:
-    def dump(values: Values) -> dict[str, Any]:
+    def dump(values: Values) -> Json:
         instance = model.model_construct(None, **values)
         return instance.model_dump(
             mode="json", include=set(values), by_alias=False, warnings="none"
@@ -128,7 +128,7 @@ def _says_nothing(plain: Any, default: Any) -> bool:
     )
 
 
-def _without_nothing(values: Values, defaults: Values) -> dict[str, Any]:
+def _without_nothing(values: Values, defaults: Values) -> Json:
     return {
         n: v for n, v in values.items() if not (n in defaults and _says_nothing(v, defaults[n]))
     }
@@ -190,7 +190,7 @@ class _JsonSchema:
     checked here; no reference is fetched.
     """
 
-    def __init__(self, schema: dict[str, Any]) -> None:
+    def __init__(self, schema: Json) -> None:
         try:
             import jsonschema_rs  # noqa: PLC0415 - only tools with a JSON Schema need it
         except ImportError as error:
@@ -230,10 +230,10 @@ class _JsonSchema:
             if "default" in mapping(p) and n not in required
         }
 
-    def dump(self, values: Values) -> dict[str, Any]:
+    def dump(self, values: Values) -> Json:
         return _without_nothing({**copy.deepcopy(self._declared), **values}, self._declared)
 
-    def load(self, plain: dict[str, Any], injected: Values) -> dict[str, Any]:  # noqa: ARG002 - a JSON Schema has none
+    def load(self, plain: Json, injected: Values) -> Json:  # noqa: ARG002 - a JSON Schema has none
         if not self._validator.is_valid(plain):
             # its message would quote the value
             error = next(self._validator.iter_errors(plain))
@@ -259,7 +259,7 @@ class Settled:
     """
 
     decided: CanonicalArguments
-    values: dict[str, Any]
+    values: Json
 
 
 class Arguments:
@@ -329,7 +329,7 @@ class Arguments:
             "hides from the model (annotate it InjectedToolArg)"
         )
 
-    def in_form(self, given: Values, declared: Declared | None) -> dict[str, Any]:
+    def in_form(self, given: Values, declared: Declared | None) -> Json:
         """What was given, with the model's arguments in their one form
         (`agentgate.values.entities`).
 
@@ -439,14 +439,12 @@ def definition_of(tool: BaseTool) -> str:
     return definition_digest(tool.name, tool.description, shown_schema(tool))
 
 
-def shown_schema(tool: BaseTool) -> dict[str, Any]:
+def shown_schema(tool: BaseTool) -> Json:
     """The JSON Schema of a tool's arguments, as a model is shown it."""
     if isinstance(tool.args_schema, dict):
         return tool.args_schema
     shown: Any = tool.tool_call_schema
-    schema: dict[str, Any] = (
-        shown.model_json_schema() if issubclass(shown, BaseModel) else shown.schema()
-    )
+    schema: Json = shown.model_json_schema() if issubclass(shown, BaseModel) else shown.schema()
     return schema
 
 
