@@ -9,7 +9,8 @@ requests it might be close to.
 A quantifier ("all", "every", "everything") makes an intent unclear, unless an example of it has
 one, too. Some quantify no object of an act and are ignored: frequencies ("every month", "all
 day"), shares of what was named ("20 each", "all three"), what is left alone ("leave everything
-else"), and set phrases ("at all", "for all the trouble", "all the best"). ``words/quantities.toml`` lists them.
+else"), and set phrases ("at all", "for all the trouble", "all the best").
+``words/quantities.toml`` lists them.
 """
 
 from __future__ import annotations
