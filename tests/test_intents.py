@@ -420,7 +420,7 @@ def test_who_answers_in_somebody_elses_thread_answers_them(prompt: str, presence
         ("They wrote it in a.txt. Refund ORD-1", "present"),
         ("They wrote it in a.txt, refund ORD-1", "unclear"),
         ("They wrote it in a.txt: refund ORD-1", "unclear"),
-        ("Refund ORD-1. Then show me the list one more time.", "present"),
+        ("Refund ORD-1. After this please show me the list one more time.", "present"),
         ("Refund ORD-1. She needs more time.", "unclear"),
     ],
 )

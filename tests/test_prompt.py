@@ -212,3 +212,12 @@ def test_an_exception_that_names_two_things_denies_both(text: str) -> None:
     spans = [(voice, text[a:b]) for voice, a, b in clauses(text, without_idioms(small(text)))]
     assert spans[-1][0] == "denied"
     assert " and " in spans[-1][1] or "nothing" in spans[-1][1]
+
+
+def test_where_somebody_wrote_it_is_named_and_what_they_wrote_is_not() -> None:
+    for said, words in (
+        ("They wrote it in a.txt. Pay it", "a.txt"),
+        ("They wrote it in a.txt, pay it", None),
+        ("They wrote that it is a.txt.", None),
+    ):
+        assert Prompt.of((said,), date(2026, 11, 30)).words("path", "a.txt") == words
