@@ -42,15 +42,6 @@ WANTED = [  # outcome, closed code, who gets it, reason, field
 ]
 
 
-def run(*args: str) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, warnings as errors."""
-    code = "from agentgate.cli.main import app; app()"
-    env = {**os.environ, "PYTHONPATH": python_path(str(ROOT)), "COLUMNS": "100", "NO_COLOR": "1"}
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, "demo", *args], check=False, capture_output=True, text=True, timeout=60, env=env
-    )
-
-
 def test_who_ends_it_ends_its_servers() -> None:
     env = {**os.environ, "PYTHONPATH": python_path(str(ROOT))}
     command = [sys.executable, "-m", "agentgate", "demo", "payments"]
@@ -87,7 +78,7 @@ def test_json_says_what_happened_and_the_exit_code_is_0() -> None:
 
 
 def test_in_a_pipe_it_is_plain_text_that_says_whose_keys_approved_the_workflow_and_nothing_beside_it() -> None:
-    done = run()
+    done = preloaded.run("demo", env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1"})
     assert done.returncode == 0, done.stderr
     assert done.stdout.isascii()
     assert "\x1b" not in done.stdout

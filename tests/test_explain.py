@@ -136,7 +136,7 @@ def table_of(case: Case) -> tuple[Condition, ...]:
     return conditions(case.workflow, case.workflow.tools.get(case.call.tool))
 
 
-@settings(max_examples=examples(60, 30), deadline=None)
+@settings(max_examples=examples(60, 15), deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_every_failure_of_the_engine_is_one_condition_and_none_is_lost(seed: int) -> None:
     for case in Generator(seed).cases(12, per_workflow=6):
@@ -159,7 +159,7 @@ def test_every_failure_of_the_engine_is_one_condition_and_none_is_lost(seed: int
             assert bool(asked) == bool(answer.holds)
 
 
-@settings(max_examples=examples(60, 30), deadline=None)
+@settings(max_examples=examples(60, 15), deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_what_is_proposed_is_what_the_engine_accepts(seed: int) -> None:
     for case in Generator(seed).cases(12, per_workflow=6):
@@ -180,7 +180,7 @@ def test_what_is_proposed_is_what_the_engine_accepts(seed: int) -> None:
 _NEUTRAL = Rule("", 0)
 
 
-@settings(max_examples=examples(40, 20), deadline=None)
+@settings(max_examples=examples(40, 10), deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_a_row_that_held_still_holds_when_the_operators_that_failed_are_taken_away(seed: int) -> None:
     fields = {"is": "equals", "in": "one_of", "pattern": "pattern", "glob": "glob", "text": "text", "min": "minimum", "max": "maximum"}
@@ -201,7 +201,7 @@ def test_a_row_that_held_still_holds_when_the_operators_that_failed_are_taken_aw
         assert held & failed == set()
 
 
-@settings(max_examples=examples(40, 20), deadline=None)
+@settings(max_examples=examples(40, 10), deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_a_record_and_the_run_together_say_what_the_engine_said(seed: int) -> None:
     for case in Generator(seed).cases(12, per_workflow=6):

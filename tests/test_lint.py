@@ -19,6 +19,7 @@ from agentgate.loading.catalog import roles_of
 from agentgate.loading.definition import load_text
 from agentgate.loading.yaml_nodes import read_yaml
 from agentgate.review.check.advice import Advice, advise, gathered
+from tests import preloaded
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
 PAYMENT = (WORKFLOWS / "payments/customer-refund.yaml").read_text()
@@ -148,13 +149,7 @@ def test_help_shows_examples():
 
 
 def test_the_command_runs_as_a_program():
-    done = subprocess.run(
-        [sys.executable, "-c", "from agentgate.cli.main import app; app()", "workflow", "lint", str(WORKFLOWS)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=WORKFLOWS.parent,
-    )
+    done = preloaded.run("workflow", "lint", str(WORKFLOWS), cwd=WORKFLOWS.parent)
     assert (done.returncode, done.stdout) == (0, "")
 
 

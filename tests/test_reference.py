@@ -147,7 +147,7 @@ def test_allowed_and_held_calls_are_common(comparison: Comparison) -> None:
 
 @pytest.mark.parametrize("reason", sorted(set(Reason) - LATER))
 def test_every_reason_is_reached_and_alone(comparison: Comparison, reason: Reason) -> None:
-    assert comparison.reached[reason] >= CASES // 5000
+    assert comparison.reached[reason] >= max(1, CASES // 5000)
     assert comparison.reached[f"only {reason}"] >= CASES // 20_000, "never the only reason: nothing shows that it alone refuses"
 
 
