@@ -256,10 +256,10 @@ def test_sixty_four_racers_on_one_release_are_one_execution(folder: Path) -> Non
             run, hold = held(gate)
             gate.release(hold.id, tenant="acme", by=BOSS)
             ran: list[str] = []
-            start = threading.Barrier(64)
+            racers = [gate.resume_run("acme", run.id) for _ in range(64)]
+            start = threading.Barrier(64, timeout=30)
 
-            def race(_: int) -> None:
-                mine = gate.resume_run("acme", run.id)
+            def race(mine: Any) -> None:
                 start.wait()
                 try:
                     for _ in range(5):
@@ -271,7 +271,7 @@ def test_sixty_four_racers_on_one_release_are_one_execution(folder: Path) -> Non
                     return
 
             with ThreadPoolExecutor(64) as pool:
-                list(pool.map(race, range(64)))
+                list(pool.map(race, racers))
             if not ran:  # on a busy machine all may have been late
                 last = gate.resume_run("acme", run.id).authorize("payments.refund", BIG, tool_call_id="pay")
                 assert isinstance(last, Allow)
