@@ -91,10 +91,10 @@ def test_limits_count_over_runs_of_both_forms(server: Server, every: int) -> Non
     now, before = Book(store, "acme", "now"), Book(store, "acme", "before")
     as_before(server, "acme", "before")
     for number in (1, 2):
-        before.minted(number, audience="", limits=(limit,), ttl_ms=30)
-    now.minted(1, limits=(limit,), ttl_ms=30)
+        before.minted(number, audience="", limits=(limit,), ttl_ms=500)
+    now.minted(1, limits=(limit,), ttl_ms=500)
     assert now.refused(2, limits=(limit,)) == ("limit", "0")
-    time.sleep(0.1)  # given back, of both
+    time.sleep(0.6)  # given back, of both
     for number in (3, 4, 5):
         now.minted(number, limits=(limit,))
     assert before.refused(6, audience="", limits=(limit,)) == ("limit", "0")

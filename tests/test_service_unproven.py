@@ -361,7 +361,7 @@ def test_who_hangs_up_before_the_answer_keeps_nobody_waiting(place: Place, gate:
                 line.sendall(data)
                 time.sleep(examples(3, 10) / 1000)
 
-    threads = [threading.Thread(target=hang_up) for _ in range(examples(24, 12))]
+    threads = [threading.Thread(target=hang_up) for _ in range(examples(24, 8))]
     for thread in threads:
         thread.start()
     try:
