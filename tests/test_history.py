@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 from typer.testing import CliRunner
 
 from agentgate import Allow, Gate, Reason, StepUp, TokenRefused, Verifier
@@ -414,6 +415,22 @@ def test_what_a_tool_server_did_needs_its_log_and_the_gates(shop: Shop) -> None:
     code, ((found),) = shop.reconcile("tool")
     assert (code, [what.endswith("(its gate's log)") for what in found["missing"]]) == (2, [True])
     assert shop.reconcile("tool", "gate")[0] == 0
+    assert asked(run) == {Reason.ALREADY_REDEEMED}
+
+
+def test_what_another_server_says_of_an_epoch_hides_no_loss(shop: Shop) -> None:
+    """A tool server that was taken over, and guessed the name of an epoch of another: its word that nothing is missing was believed."""
+    run = started(shop.gate)
+    shop.lost(lambda: paid(run))
+    epoch = next(r["redemptions"] for r in read_records(shop.folder / "gate") if "redemptions" in r).split()[0]
+    liar, key = server_id("https://liar.example"), "ag:{acme}:history"
+    with Redis(port=shop.server.port) as client:
+        listed = client.hget(key, "audiences") or b""
+        client.hset(key, "audiences", f" {liar}{listed.decode()}")  # a call was minted for it once
+        client.hset(f"{key}:{liar}", f"until:{epoch}", "999999")
+    assert asked(run) == {Reason.OUTCOME_UNKNOWN}
+    code, ((found),) = shop.reconcile("gate")
+    assert (code, found["replayed"], found["missing"]) == (0, 1, [])
     assert asked(run) == {Reason.ALREADY_REDEEMED}
 
 

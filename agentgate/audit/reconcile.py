@@ -10,7 +10,7 @@ loss.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ class Loss:
     Attributes:
         seen: epoch -> the highest count that anybody is known to have seen.
         events: to replay, in their order.
-        revocations: to write again, those that were not lifted and have not ended.
-        again: keys of accounts to record again, in their order.
+        again: to write again, in their order: keys of accounts, and revocations that were not
+            lifted and have not ended.
         missing: what no log tells, for a person.
         whose: epoch -> the history in which it is counted (`HistoryRecord.whose`).
         lost: as `HistoryRecord.lost`.
@@ -45,8 +45,7 @@ class Loss:
 
     seen: dict[str, int] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
-    revocations: list[Op[ops.RevokeReply]] = field(default_factory=list)
-    again: list[Op[ops.ChangeReply]] = field(default_factory=list)
+    again: list[Op[Any]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     whose: dict[str, str] = field(default_factory=dict)
     lost: Mapping[str, str] = field(default_factory=dict)
@@ -140,10 +139,11 @@ def find_losses(
         tenant = record["tenant"]
         for name in _HISTORIES & record.keys():
             place = split(checked_history(record[name]))
-            if place[1] > known[tenant].ends.get(place[0], 0):
-                losses[tenant].saw(
-                    record[name], server_id(record["audience"]) if name == "redemptions" else ""
-                )
+            server = server_id(record["audience"]) if name == "redemptions" else ""
+            ended = known[tenant].ends.get(place[0], 0)
+            # what another server says of this epoch counts for nothing
+            if place[1] > ended or known[tenant].whose.get(place[0], server) != server:
+                losses[tenant].saw(record[name], server)
                 if (name == "history" and record.get("spent")) or record["type"] != "decision":
                     events[tenant][place] = record
     wanted = {
@@ -183,33 +183,31 @@ def find_losses(
                 lifted.get((tenant, record["name"]), 0.0) < record["time"]
                 and (op := _revoked(record)) is not None
             ):
-                loss.revocations.append(op)
+                loss.again.append(op)
     return losses
 
 
-def _gaps(known: HistoryRecord, loss: Loss, events: Iterable[_Counted]) -> Iterator[str]:
+def _gaps(known: HistoryRecord, loss: Loss, events: Collection[_Counted]) -> Iterator[str]:
     """The counts that no log tells. An epoch goes on where it is known to have come to, a new
     one where another of its history came to.
     """
-    have = set(events)
     whose = {**known.whose, **loss.whose}
+    ends = {e: count for e, count in known.ends.items() if known.whose[e] == whose[e]}
+    ended = (*ends.items(), *loss.seen.items())
     for epoch, last in loss.seen.items():
-        ended = (*known.ends.items(), *loss.seen.items())
-        reached = {
-            0,
-            *(count for other, count in ended if whose.get(other, "") == whose[epoch]),
-        }
-        first = known.ends.get(epoch, 0) + 1
+        reached = {0, *(count for other, count in ended if whose[other] == whose[epoch])}
+        first = ends.get(epoch, 0) + 1
         if not last:  # only a mint was lost
             continue
-        if epoch not in known.ends:
-            counts = [count for name, count in have if name == epoch]
+        counts = {count for name, count in events if name == epoch}
+        if epoch not in ends:
             first = min(counts, default=last)
             if first - 1 not in reached:
                 first = max(count for count in reached if count < first) + 1
-        lacking = [count for count in range(first, last + 1) if (epoch, count) not in have]
-        if lacking:
-            yield f"{len(lacking)} of the events {first} to {last} of {epoch} (the first is {lacking[0]})"
+        # a tool server may claim any number
+        if (lacking := last + 1 - first - len(counts)) > 0:
+            at = next(count for count in range(first, last + 1) if count not in counts)
+            yield f"{lacking} of the events {first} to {last} of {epoch} (the first is {at})"
 
 
 def _history(record: Mapping[str, Any]) -> str:

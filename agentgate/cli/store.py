@@ -253,7 +253,6 @@ def _reconciled(
     replayed = 0
     for event in loss.events:
         replayed += ask_store(store, recovery.replay(event)) == "ok"
-    replayed += sum(ask_store(store, again).kind == "ok" for again in loss.revocations)
     replayed += sum(ask_store(store, again).kind == "ok" for again in loss.again)
     state = "whole"
     if loss.seen:

@@ -217,7 +217,7 @@ def _ascii(raw: Any) -> str:
 
 
 history_form = lru_cache(maxsize=1024)(
-    re.compile(r"(?:[0-9a-f]{40}\.[0-9]{1,20} [0-9]{1,16})?").fullmatch
+    re.compile(r"(?:[0-9a-f]{40}\.[0-9]{1,20} [0-9]{1,15})?").fullmatch
 )
 
 

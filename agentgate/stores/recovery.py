@@ -27,7 +27,7 @@ from agentgate.stores._op import (
 from agentgate.values.value_class import value_class
 
 Replayed = Literal["ok", "known"]
-MAX_COUNT = 10**15  # more events than any tenant has
+MAX_COUNT = 999_999_999_999_999  # more events than any tenant has
 # a loss that a tool server claims in other words: no count is missing
 _UNREADABLE = f"{'0' * 40}.0 0"
 
