@@ -429,6 +429,9 @@ def test_what_another_server_says_of_an_epoch_hides_no_loss(shop: Shop) -> None:
         client.hset(key, "audiences", f" {liar}{listed.decode()}")  # a call was minted for it once
         client.hset(f"{key}:{liar}", f"until:{epoch}", "999999")
     assert asked(run) == {Reason.OUTCOME_UNKNOWN}
+    (shop.folder / "empty").mkdir()
+    given = ["store", "reconcile", "--store", shop.server.url, "--audit", str(shop.folder / "empty"), "--tenant", "acme", "--json"]
+    assert "events" in json.loads(CliRunner().invoke(app, given).stdout)[0]["missing"][0]
     code, ((found),) = shop.reconcile("gate")
     assert (code, found["replayed"], found["missing"]) == (0, 1, [])
     assert asked(run) == {Reason.ALREADY_REDEEMED}

@@ -378,7 +378,16 @@ def test_what_it_claims_to_have_lost_stops_its_tenant_and_can_be_reconciled(raid
 EPOCH = f"{'a' * 40}.1"
 
 
-CLAIMS = (f"{EPOCH} {10**15 - 1}", f"{EPOCH} {10**15}", f"{EPOCH} {'9' * 200}", f"{EPOCH.upper()} 5", "x 5", "\xff 5", "whatever")
+CLAIMS = (
+    f"{EPOCH} {10**15 - 1}",
+    f"{EPOCH} {10**15}",
+    f"{EPOCH} {'9' * 16}",
+    f"{EPOCH} {'9' * 200}",
+    f"{EPOCH.upper()} 5",
+    "x 5",
+    "\xff 5",
+    "whatever",
+)
 CLAIMED: list[dict[str, str]] = [{"lost": claim} for claim in CLAIMS]
 CLAIMED += [
     {"lost": f"{EPOCH} 5", **more}
@@ -392,6 +401,9 @@ def test_a_loss_that_it_claims_is_accepted_whatever_it_is(raided: Raided, server
     (tmp_path / "audit").mkdir()
     given = ["--store", server.url, "--audit", str(tmp_path / "audit")]
     words = ["store", "reconcile", *given, "--tenant", "acme", "--accept-loss", "it lies"]
+    raided.book.minted(100, audience="https://second.example")
+    second = Attacker(server, "https://second.example")
+    assert second.writes(f"ag:{{acme}}:history:{server_id('https://second.example')}", lost="x 5", epoch="x")  # without a count
     for number, claimed in enumerate(CLAIMED, 2):
         assert raided.attacker.writes(f"ag:{{acme}}:history:{server_id(AUDIENCE)}", **claimed)
         assert raided.book.refused(0) == ("outcome_unknown", "lost")
