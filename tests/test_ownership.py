@@ -412,6 +412,14 @@ def test_a_loss_that_it_claims_is_accepted_whatever_it_is(raided: Raided, server
         assert raided.book.mint(raided.book.request(number, audience="https://other.example")).kind == "ok"
 
 
+def test_a_key_that_is_no_text_hides_no_call_of_unknown_outcome(raided: Raided, server: Server) -> None:
+    _, burning = raided.book.minted(1, audience="https://other.example")
+    assert raided.book.burn(burning).kind == "ok"
+    raided.attacker.line.hset(f"ag:{{acme}}:burns:{server_id(AUDIENCE)}:".encode() + b"\xff\x1b[2J", "rev", "1")
+    listed = CliRunner().invoke(app, ["calls", "list", "--unknown", "--store", server.url, "--tenant", "acme"])
+    assert (listed.exit_code, burning.call_digest[:32] in listed.output, "\x1b" in listed.output) == (0, True, False), listed.output
+
+
 REMEMBERS = (
     TWO_SERVERS.replace("for_user: {groups: [support], same_tenant: true}", "for_user: {same_tenant: true}")
     .replace("    effect: read\n", "    effect: read\n    remember: {arg: order_id, for: 90d}\n")

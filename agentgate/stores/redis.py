@@ -186,7 +186,7 @@ class RedisStore(_Store):
         while True:
             request = pack("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
             cursor, keys = self.command(request, time.monotonic() + CHECK_SECONDS, pattern)
-            yield from (key.decode() for key in keys)
+            yield from (key.decode(errors="replace") for key in keys)
             if cursor == b"0":
                 return
 
