@@ -284,6 +284,23 @@ def test_what_would_run_as_another_value_than_was_decided_on_is_refused(kind: An
         Arguments(made).settle({"value": given}, {})
 
 
+def test_a_guarded_function_runs_the_same_code_and_the_hosts_own_stays_as_it_is() -> None:
+    mark = "!"
+
+    @tool
+    def note(text: str, *, end: str = "?") -> str:
+        """Write."""
+        return text + end + mark
+
+    given: Any = note
+    (guarded,) = guard_tools([given])
+    assert given.func.__annotations__ == {"text": "str", "end": "str", "return": "str"}
+    made: Any = guarded
+    assert made.func.__annotations__ == {"text": str, "end": str, "return": str}
+    assert made.func.__wrapped__ is given.func
+    assert made.func("broken") == given.func("broken") == "broken?!"
+
+
 def test_what_is_plain_is_dumped_once() -> None:
     dumped: list[str] = []
 
