@@ -252,6 +252,28 @@ def test_what_happened_elsewhere_meanwhile_is_read(gate: Gate) -> None:
     assert [call.id for call in run.state.calls] == ["look", "elsewhere", "pay"]
 
 
+class Meanwhile(Seen):
+    """A store over a network, whose work meanwhile is done; of another lineage than it was, if that is said."""
+
+    lineage = b""
+
+    def call(self, op: Op[Any], deadline: float) -> Any:
+        if op.meanwhile is not None:
+            op.meanwhile()
+        reply = super().call(op, deadline)
+        return [*reply[:2], self.lineage or reply[2], *reply[3:]] if op.script == "mint" else reply
+
+
+@pytest.mark.parametrize("lineage", [b"", b"0" * 40], ids=["as it is likely", "otherwise"])
+def test_a_call_that_was_put_together_while_its_script_ran_is_of_the_lineage_that_the_script_answered(gate: Gate, lineage: bytes) -> None:
+    run = run_of(gate)
+    meanwhile = Meanwhile(gate._store)
+    meanwhile.lineage = lineage
+    redeemed = in_one(other(run, gate, meanwhile), "orders.get", ORDER, "look")
+    assert redeemed.claims.gen == (lineage.decode() or run.state.revision.rpartition(".")[2])
+    assert (redeemed.args, redeemed.claims.tool_call_id) == (ORDER, "look")
+
+
 @pytest.mark.parametrize("runs", [True, False], ids=["applied", "not applied"])
 @pytest.mark.parametrize("error", [StoreUnavailable("lost"), Unconfirmed("WAIT")], ids=["lost", "unconfirmed"])
 def test_a_script_whose_answer_is_missing_leaves_a_call_that_may_run(gate: Gate, error: Exception, runs: bool) -> None:  # noqa: FBT001
