@@ -437,6 +437,25 @@ def test_what_another_server_says_of_an_epoch_hides_no_loss(shop: Shop) -> None:
     assert asked(run) == {Reason.ALREADY_REDEEMED}
 
 
+@pytest.mark.parametrize("kind", ["outcome", "redemption"])
+def test_no_log_says_of_anothers_call_that_it_did_not_run(shop: Shop, kind: str) -> None:
+    """A taken-over tool server's log is read with the others; by its word a refund that was paid was paid again."""
+    run = started(shop.gate)
+    shop.lost(lambda: paid(run))
+    log = FileAudit(shop.folder / "liar")
+    for record in read_records(shop.folder / "gate"):
+        if record["type"] in {"outcome", kind}:
+            body = {name: value for name, value in record.items() if name not in {"seq", "writer"}}
+            log.append({**body, **({"outcome": "not_run"} if record["type"] == "outcome" else {})}, time.monotonic() + 5)
+    log.close()
+    assert asked(run) == {Reason.OUTCOME_UNKNOWN}
+    given = ["store", "reconcile", "--store", shop.server.url, *(w for n in ("gate", "liar") for w in ("--audit", str(shop.folder / n)))]
+    told = CliRunner().invoke(app, given)
+    if kind == "redemption":  # which of the two lies nobody can tell
+        assert (told.exit_code, "expected one writer" in told.output.replace("\n", " ")) == (1, True), told.output
+    assert asked(run) == {Reason.OUTCOME_UNKNOWN if kind == "redemption" else Reason.ALREADY_REDEEMED}
+
+
 def test_a_sensitive_amount_is_on_no_record_and_is_named_as_missing(tmp_path: Path) -> None:
     text = WORKFLOW.replace("amount: {type: money,", "amount: {sensitive: true, type: money,").replace(
         "max: 2, per: run}", "max: 2, per: run}, {sum: payments.refund.amount, max: '500.00', per: tenant, every: 1d}"

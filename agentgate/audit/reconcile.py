@@ -4,7 +4,8 @@ Rules: each event raised the count of its tenant by one, and is on the record of
 tool server that caused it (a revocation by reviewers on none; gates write those again when they
 load). So a missing count is a missing log, or an event that was cut off before its record: it
 is named, and the tenant stays stopped until that log is given too, or a person accepts the
-loss.
+loss. One of these logs may be a taken-over tool server's: how a call ended is the word of the
+process that redeemed it, an event that two tell is refused, and whose an epoch is, the logs say.
 """
 
 from __future__ import annotations
@@ -82,6 +83,8 @@ class Loss:
         """Take an event from its record, what it took of limits from that of its mint, and how
         it ended.
         """
+        burned = record["type"] == "redemption" and "redemptions" in record
+        counted = record["redemptions" if burned else "history"]
         who = f"call {record['tool_call_id']} of {record['run']}"
         if mint is None:
             self.missing.append(f"what {who} took of limits (its gate's log)")
@@ -103,7 +106,7 @@ class Loss:
                 run=record["run"],
                 call_digest=record["call_digest"],
                 jti=record["jti"],
-                gen=_history(record)[:40],
+                gen=counted[:40],
                 head=canonical(_head(record)),
                 at_ms=int(record["time"] * 1000),
                 outcome=outcome,
@@ -145,7 +148,9 @@ def find_losses(
             if place[1] > ended or known[tenant].whose.get(place[0], server) != server:
                 losses[tenant].saw(record[name], server)
                 if (name == "history" and record.get("spent")) or record["type"] != "decision":
-                    events[tenant][place] = record
+                    told = events[tenant].setdefault(place, record)["writer"]
+                    if told != record["writer"]:  # one of them lies
+                        raise AuditDamaged(told, record["seq"], record["writer"], "one writer")
     wanted = {
         record.get("jti", record.get("name"))
         for found in events.values()
@@ -153,19 +158,19 @@ def find_losses(
     } - {None}
     lifted: dict[tuple[str, str], float] = {}
     minted: dict[str, dict[str, Any]] = {}
-    outcomes: dict[str, str] = {}
+    outcomes: dict[tuple[str, str], str] = {}
     for record in read_typed(directories, ("decision", "outcome", "lifting")) if wanted else ():
         if record.get("jti") in wanted and record["type"] == "decision":
             minted[record["jti"]] = record
         elif record.get("jti") in wanted:
-            outcomes[record["jti"]] = record["outcome"]
+            outcomes[record["jti"], record["writer"]] = record["outcome"]
         elif record["type"] == "lifting":
             lifted[record["tenant"], record["name"]] = record["time"]
     for tenant, loss in losses.items():
         loss.lost = known[tenant].lost
         for server, lost in loss.lost.items():
             loss.saw(lost, server)
-        loss.missing += _gaps(known[tenant], loss, events[tenant].keys())
+        loss.missing += _gaps(known[tenant], loss, events[tenant])
         for _, record in sorted(events[tenant].items(), key=lambda item: item[0][1]):
             if record["type"] == "key_changed":
                 loss.again.append(
@@ -176,7 +181,11 @@ def find_losses(
                     )
                 )
             elif record["type"] in {"redemption", "decision"}:
-                loss.tell(record, minted.get(record["jti"]), outcomes.get(record["jti"], ""))
+                loss.tell(
+                    record,
+                    minted.get(record["jti"]),
+                    outcomes.get((record["jti"], record["writer"]), ""),
+                )
             elif record["type"] == "forgotten":  # as all that was remembered before a loss
                 continue
             elif (
@@ -208,15 +217,6 @@ def _gaps(known: HistoryRecord, loss: Loss, events: Collection[_Counted]) -> Ite
         if (lacking := last + 1 - first - len(counts)) > 0:
             at = next(count for count in range(first, last + 1) if count not in counts)
             yield f"{lacking} of the events {first} to {last} of {epoch} (the first is {at})"
-
-
-def _history(record: Mapping[str, Any]) -> str:
-    """The history in which the event of a record counts."""
-    return str(
-        record["redemptions"]
-        if record["type"] == "redemption" and "redemptions" in record
-        else record["history"]
-    )
 
 
 def _revoked(record: Mapping[str, Any]) -> Op[ops.RevokeReply] | None:

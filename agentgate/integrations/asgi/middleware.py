@@ -57,7 +57,6 @@ class _Answer:
         self._call = call
         self._held: list[MutableMapping[str, Any]] = []
         self._size = 0
-        self._passing = False
         self.status = 0
         self.whole = False
         self.withheld = False
@@ -74,8 +73,7 @@ class _Answer:
             self._held.clear()
         else:
             self._held.append(message)
-        if self._passing or (self._size > MAX_RESULT and not self._call.has_credential):
-            self._passing = True
+        if self._size > MAX_RESULT and not self._call.has_credential:
             await self.release()
 
     async def release(self) -> None:
