@@ -137,9 +137,8 @@ def find_losses(
     losses = {tenant: Loss() for tenant in known}
     events: dict[str, dict[_Counted, TypedRecord]] = {tenant: {} for tenant in known}
     for record in read_typed(directories, _COUNTED):
-        if record["tenant"] not in known:
+        if (tenant := record["tenant"]) not in known:
             continue
-        tenant = record["tenant"]
         for name in _HISTORIES & record.keys():
             place = split(checked_history(record[name]))
             server = server_id(record["audience"]) if name == "redemptions" else ""
@@ -173,19 +172,11 @@ def find_losses(
         loss.missing += _gaps(known[tenant], loss, events[tenant])
         for _, record in sorted(events[tenant].items(), key=lambda item: item[0][1]):
             if record["type"] == "key_changed":
-                loss.again.append(
-                    ops.change_key(
-                        tenant,
-                        name_of(record["account"], record.get("issuer", "")),
-                        record["key"],
-                    )
-                )
+                account = name_of(record["account"], record.get("issuer", ""))
+                loss.again.append(ops.change_key(tenant, account, record["key"]))
             elif record["type"] in {"redemption", "decision"}:
-                loss.tell(
-                    record,
-                    minted.get(record["jti"]),
-                    outcomes.get((record["jti"], record["writer"]), ""),
-                )
+                outcome = outcomes.get((record["jti"], record["writer"]), "")
+                loss.tell(record, minted.get(record["jti"]), outcome)
             elif record["type"] == "forgotten":  # as all that was remembered before a loss
                 continue
             elif (
