@@ -5,7 +5,8 @@ tool server that caused it (a revocation by reviewers on none; gates write those
 load). So a missing count is a missing log, or an event that was cut off before its record: it
 is named, and the tenant stays stopped until that log is given too, or a person accepts the
 loss. One of these logs may be a taken-over tool server's: how a call ended is the word of the
-process that redeemed it, an event that two tell is refused, and whose an epoch is, the logs say.
+process that redeemed it (that it is done, anybody's, such as a person's by hand), an event that
+two tell is refused, and whose an epoch is, the logs say.
 """
 
 from __future__ import annotations
@@ -163,6 +164,8 @@ def find_losses(
             minted[record["jti"]] = record
         elif record.get("jti") in wanted:
             outcomes[record["jti"], record["writer"]] = record["outcome"]
+            if record["outcome"] == "done":  # lets nothing run again, whoever says it
+                outcomes[record["jti"], ""] = "done"
         elif record["type"] == "lifting":
             lifted[record["tenant"], record["name"]] = record["time"]
     for tenant, loss in losses.items():
