@@ -178,7 +178,8 @@ def find_losses(
                 account = name_of(record["account"], record.get("issuer", ""))
                 loss.again.append(ops.change_key(tenant, account, record["key"]))
             elif record["type"] in {"redemption", "decision"}:
-                outcome = outcomes.get((record["jti"], record["writer"]), "")
+                done = outcomes.get((record["jti"], ""), "")
+                outcome = outcomes.get((record["jti"], record["writer"]), done)
                 loss.tell(record, minted.get(record["jti"]), outcome)
             elif record["type"] == "forgotten":  # as all that was remembered before a loss
                 continue
