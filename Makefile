@@ -28,10 +28,10 @@ help: ## what there is
 demo: $(VENV)/.has-demo ## the guarded payment agent
 	@$(BIN)/agentgate demo
 
-# Much of what tests do is wait for servers, so there are four processes for each core (tests/jobs.py). Deadlines are real in tests that are
-# marked so, and only there: these come last, when little else runs. Python may keep what it compiled, which saves every process that is
-# started.
-JOBS ?= $(shell expr 4 '*' $$(getconf _NPROCESSORS_ONLN))
+# Much of what tests do is wait for servers, so there are five processes for each core (of more than four cores, two; tests/jobs.py). Deadlines
+# are real in tests that are marked so, and only there: these come last, when little else runs. Python may keep what it compiled, which saves
+# every process that is started.
+JOBS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); expr $$cores '*' $$([ $$cores -gt 4 ] && echo 2 || echo 5))
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 TESTS = @$(PYTEST) $(if $(JOBS),--jobs=$(JOBS))
 
