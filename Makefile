@@ -22,16 +22,18 @@ help: ## what there is
 	@echo "make bench   speed, as ratios measured side by side (ARGS=scale: gates and shards; ARGS=yeses: what a yes lets pass; ARGS=remembered)"
 	@echo "make faults  crashes, failovers, full disks: what hosts are answered, and that nothing happens twice (some minutes)"
 	@echo "make clean   remove $(VENV) and caches"
-	@echo "JOBS=2       tests in two processes (now: $(JOBS)); empty: in one"
+	@echo "JOBS=2       tests in two processes (else several for each core); empty: in one"
 	@echo "PYTHON=...   another Python >= 3.11 (now: $(or $(PYTHON),none found))"
 
 demo: $(VENV)/.has-demo ## the guarded payment agent
 	@$(BIN)/agentgate demo
 
-# Much of what tests do is wait for servers, so there are five processes for each core (of more than four cores, two; tests/jobs.py). Deadlines
-# are real in tests that are marked so, and only there: these come last, when little else runs. Python may keep what it compiled, which saves
-# every process that is started.
-JOBS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); expr $$cores '*' $$([ $$cores -gt 4 ] && echo 2 || echo 5))
+# Much of what tests do is wait for servers, so there are several processes for each core (tests/jobs.py): five where there are few cores and floods
+# are small, else two. Deadlines are real in tests that are marked so, and only there: these come last, when little else runs. Python may keep
+# what it compiled, which saves every process that is started.
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+test: JOBS ?= $(shell expr $(CORES) '*' $$([ $(CORES) -gt 4 ] && echo 2 || echo 5))
+test-all: JOBS ?= $(shell expr $(CORES) '*' 2)
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 TESTS = @$(PYTEST) $(if $(JOBS),--jobs=$(JOBS))
 

@@ -72,7 +72,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         else:
             (waiting if name in WAITING else computing).extend(_parts(rest, WAITING.get(name, WHOLE)))
     _Lanes(session, computing, waiting).run([place % 2 for place in range(jobs)])
-    _Lanes(session, alone, beside, last=True).run([0] * min(jobs, AT_A_TIME) + [1] * min(jobs, os.cpu_count() or 1))
+    _Lanes(session, alone, beside, last=True).run([0] * min(jobs, AT_A_TIME) + [1] * min(jobs, 1 + (os.cpu_count() or 1)))
     return True
 
 
