@@ -61,18 +61,15 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     numbered = [list(file) for _, file in groupby(session.items, lambda item: item.nodeid.partition("::")[0])]
     if any(item.get_closest_marker("server") for item in session.items):
         preloaded.parent()  # one for all
-    alone, beside, waiting, computing = list[File](), list[File](), list[File](), list[File]()
+    alone, waiting, computing = list[File](), list[File](), list[File]()
     for file in numbered:
         late = [item for item in file if item.get_closest_marker("deadline")]
         rest = [item for item in file if not item.get_closest_marker("deadline")]
         name = file[0].path.stem.removeprefix("test_")
         alone += _parts(late, TOGETHER)
-        if all(item.get_closest_marker("pure") for item in file):
-            beside.append(file)
-        else:
-            (waiting if name in WAITING else computing).extend(_parts(rest, WAITING.get(name, WHOLE)))
-    _Lanes(session, computing, waiting).run([place % 2 for place in range(jobs)])
-    _Lanes(session, alone, beside, last=True).run([0] * min(jobs, AT_A_TIME) + [1] * min(jobs, 1 + (os.cpu_count() or 1)))
+        (waiting if name in WAITING else computing).extend(_parts(rest, WAITING.get(name, WHOLE)))
+    _Lanes(session, computing, waiting).run(jobs)
+    _Lanes(session, alone, []).run(min(jobs, AT_A_TIME))
     return True
 
 
@@ -81,13 +78,10 @@ def _parts(file: File, size: int) -> list[File]:
 
 
 class _Lanes:
-    """Processes that take file after file, as their parent sees them: each of one of two lists, and of the other when there are no more.
+    """Processes that take file after file, as their parent sees them: every second one of the second list, while there are any."""
 
-    At the `last` each keeps to its list, and those of the second one give way.
-    """
-
-    def __init__(self, session: pytest.Session, first: list[File], second: list[File], *, last: bool = False) -> None:
-        self._session, self._hook, self._files, self._last = session, session.config.hook, first + second, last
+    def __init__(self, session: pytest.Session, first: list[File], second: list[File]) -> None:
+        self._session, self._hook, self._files = session, session.config.hook, first + second
         numbers = list(range(len(self._files)))
         self._left = numbers[: len(first)], numbers[len(first) :]  # of each list
         self._lines = dict[Connection, ForkProcess]()
@@ -96,10 +90,10 @@ class _Lanes:
         self._given = dict[Connection, int]()  # a file that was not begun
         self._begun = 0
 
-    def run(self, lists: list[int]) -> None:
-        """All tests of all files, by processes that begin with these lists (0, 1)."""
-        for which in lists[: len(self._files)] if not self._last else [which for which in lists if self._left[which]]:
-            self._start(which)
+    def run(self, count: int) -> None:
+        """All tests of all files."""
+        for place in range(min(count, len(self._files))):
+            self._start(place % 2)
         while self._lines:
             for line in wait(self._lines):
                 assert isinstance(line, Connection)
@@ -123,13 +117,13 @@ class _Lanes:
             raise self._session.Failed(self._session.shouldfail)
 
     def _take(self, which: int) -> int | None:
-        """The next file of a list; if it has none, of the other one, but at the last."""
-        left = self._left[which] or ([] if self._last else self._left[1 - which])
+        """The next file of a list; if it has none, of the other one."""
+        left = self._left[which] or self._left[1 - which]
         return left.pop(0) if left else None
 
     def _start(self, which: int) -> None:
         line, theirs = FORK.Pipe()
-        process = FORK.Process(target=_work, args=(self._session, self._files, theirs, self._last and which == 1))
+        process = FORK.Process(target=_work, args=(self._session, self._files, theirs))
         process.start()
         theirs.close()
         self._lines[line], self._list[line] = process, which
@@ -168,7 +162,7 @@ class _Lanes:
             self._hook.pytest_runtest_logreport(report=report)
             if line in self._given:
                 self._left[which].insert(0, self._given.pop(line))
-            if self._left[which] or (any(self._left) and not self._last):
+            if any(self._left):
                 self._start(which)
 
 
@@ -194,10 +188,8 @@ def _numbers(line: Connection) -> Iterator[int]:
         number = line.recv()
 
 
-def _work(session: pytest.Session, files: list[File], line: Connection, gives_way: bool) -> None:  # noqa: FBT001 - of one caller
+def _work(session: pytest.Session, files: list[File], line: Connection) -> None:
     """In a process of its own: run what its parent says."""
-    if gives_way:
-        os.nice(19)
     config, plugins = session.config, session.config.pluginmanager
     plugins.unregister(name="terminalreporter")
     captured: Any = plugins.getplugin("capturemanager")._global_capturing
