@@ -28,11 +28,11 @@ help: ## what there is
 demo: $(VENV)/.has-demo ## the guarded payment agent
 	@$(BIN)/agentgate demo
 
-# Much of what tests do is wait for servers, so there are several processes for each core (tests/jobs.py): five where there are few cores and floods
+# Much of what tests do is wait for servers, so there are several processes for each core (tests/jobs.py): four where there are few cores and floods
 # are small, else two. Deadlines are real in tests that are marked so, and only there: these come last, when little else runs. Python may keep
 # what it compiled, which saves every process that is started.
 CORES := $(shell getconf _NPROCESSORS_ONLN)
-test: JOBS ?= $(shell expr $(CORES) '*' $$([ $(CORES) -gt 4 ] && echo 2 || echo 5))
+test: JOBS ?= $(shell expr $(CORES) '*' $$([ $(CORES) -gt 4 ] && echo 2 || echo 4))
 test-all: JOBS ?= $(shell expr $(CORES) '*' 2)
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 TESTS = @$(PYTEST) $(if $(JOBS),--jobs=$(JOBS))
