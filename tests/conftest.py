@@ -14,7 +14,6 @@ import pytest
 import structlog
 
 from agentgate import Gate
-from tests.counted_globals import count_globals
 from tests.deadlines import LONG, REAL, python_path, set_call_seconds
 from tests.effort import set_quick
 from tests.servers import Server, redis_binary, valkey_binary
@@ -44,7 +43,6 @@ def pytest_configure(config: pytest.Config) -> None:
     gc.disable()  # until all tests are read: nothing of them is garbage, and each pass looks at all of it
     os.environ["PYTHONPATH"] = python_path(*filter(None, [os.environ.get("PYTHONPATH")]))
     set_call_seconds(LONG)
-    count_globals()
     if config.getoption("quick"):
         set_quick()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

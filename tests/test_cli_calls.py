@@ -107,12 +107,21 @@ def test_what_did_not_run_gives_no_release_and_no_share_of_a_limit_back(shop: Sh
     assert asked(run, "third") == {Reason.LIMIT}  # two of a run: the first was counted once
 
 
-def test_a_store_that_lost_the_word_gets_it_back_from_the_log(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def broken_off(run: Any) -> str:
+    """A refund whose tool raised: its process says that the outcome is unknown; its txn."""
+    answer = run.authorize("payments.refund", REFUND, tool_call_id="pay")
+    with pytest.raises(OSError, match="reset"), run.redeem(answer.token, tool="payments.refund", args=REFUND):
+        raise OSError("reset")
+    return str(answer.token.txn)
+
+
+@pytest.mark.parametrize("unknown", [interrupted, broken_off])
+def test_a_store_that_lost_the_word_gets_it_back_from_the_log(shop: Shop, monkeypatch: pytest.MonkeyPatch, unknown: Any) -> None:
     monkeypatch.setattr(store, "MAX_LIFETIME", 0)
     run = started(shop.gate)
 
     def happens() -> None:
-        assert settled(shop, interrupted(run), "done")[0] == 0
+        assert settled(shop, unknown(run), "done")[0] == 0
 
     shop.lost(happens)
     assert asked(run) == {Reason.OUTCOME_UNKNOWN}

@@ -14,7 +14,7 @@ from tests.diff_oracle_z3 import wider
 from tests.effort import examples
 from tests.generate import Generator
 
-PAIRS_BY_FORCE = examples(600, 12)
+PAIRS_BY_FORCE = examples(600, 20)
 PAIRS_BY_SOLVER = examples(3000, 60)
 PAIRS_TOGETHER = examples(200)
 
@@ -30,7 +30,7 @@ def test_no_call_of_the_grid_that_needs_less_is_missed_on_random_pairs():
             diff = compare(old, new)
             assert [f for f in diff.wider if f.call], f"pair {number}: {found[1].args} needs less, and nothing is said"
             assert not diff.only_narrower
-    assert shown >= PAIRS_BY_FORCE // 3  # or the test says nothing
+    assert shown > PAIRS_BY_FORCE // 3  # or the test says nothing
 
 
 @pytest.mark.parametrize("seed", [20271125, 20271126])

@@ -284,6 +284,14 @@ def test_what_would_run_as_another_value_than_was_decided_on_is_refused(kind: An
         Arguments(made).settle({"value": given}, {})
 
 
+def test_what_is_decided_on_and_would_not_reach_the_tool_is_refused() -> None:
+    loose = create_model("Loose", __config__=ConfigDict(extra="allow"), text=(str, ...))
+    made = StructuredTool.from_function(lambda text: text, name="notes.add", description="Write.", args_schema=loose)
+    assert Arguments(made).settle({"text": "hi"}, {}).values == {"text": "hi"}
+    with pytest.raises(CanonicalError, match="change when validated again"):
+        Arguments(made).settle({"text": "hi", "to": "eve"}, {})
+
+
 def test_a_guarded_function_runs_the_same_code_and_the_hosts_own_stays_as_it_is() -> None:
     mark = "!"
 

@@ -178,9 +178,10 @@ def find_losses(
                 account = name_of(record["account"], record.get("issuer", ""))
                 loss.again.append(ops.change_key(tenant, account, record["key"]))
             elif record["type"] in {"redemption", "decision"}:
-                done = outcomes.get((record["jti"], ""), "")
-                outcome = outcomes.get((record["jti"], record["writer"]), done)
-                loss.tell(record, minted.get(record["jti"]), outcome)
+                own = outcomes.get((record["jti"], record["writer"]), "")
+                if own in {"", "unknown"}:
+                    own = outcomes.get((record["jti"], ""), own)
+                loss.tell(record, minted.get(record["jti"]), own)
             elif record["type"] == "forgotten":  # as all that was remembered before a loss
                 continue
             elif (

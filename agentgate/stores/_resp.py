@@ -27,9 +27,11 @@ MORE = object()  # the reply is not complete yet: read on
 
 def pack(*args: str | bytes | int) -> bytes:
     """One command as an array of bulk strings."""
-    values = [arg if isinstance(arg, bytes) else str(arg).encode() for arg in args]
-    strings = [b"$%d\r\n%b\r\n" % (len(value), value) for value in values]
-    return b"*%d\r\n%b" % (len(args), b"".join(strings))
+    parts = [b"*%d" % len(args)]
+    for arg in args:
+        value = arg if isinstance(arg, bytes) else str(arg).encode()
+        parts += b"$%d" % len(value), value
+    return b"\r\n".join((*parts, b""))
 
 
 class Reply:

@@ -418,10 +418,10 @@ class Arguments:
 
 
 def _is_unchanged(loaded: Values, plain: Values, values: Values) -> bool:
-    """Whether all that a tool runs with is plain, and what was decided on and dumped for that:
-    dumped again, it is the same bytes.
+    """Whether a tool runs with all that was decided on, and that is plain, and what was dumped
+    for it: dumped again, it is the same bytes.
     """
-    return all(
+    return plain.keys() <= loaded.keys() and all(
         type(value) in SIMPLE
         and value == plain.get(name) == values.get(name)
         and type(value) is type(plain.get(name))
