@@ -23,7 +23,7 @@ from tests.served_notes import place as place  # noqa: PLC0414 - a fixture
 from tests.test_service_unproven import SLOW, forged, junk, posted
 
 PLACES, LINES = 64, 640  # more than have a place, and than the 256 that are there for whoever says nothing
-CALLS, AT_ONCE = examples(100, 4), 8
+CALLS, AT_ONCE = examples(60, 4), 8
 ROOT = Path(__file__).parents[1]
 MORE = pytest.mark.thorough("each way, and each kind of junk, is tried in the other three; all of it for a moment in test_service_unproven")
 RESETS = pytest.mark.thorough("who hangs up keeps nobody waiting in test_service_unproven")
@@ -74,7 +74,7 @@ async def calls(place: Place, gate: Process, client: str, *, fresh: bool) -> Cou
                 else:
                     ends[str(answer.status_code)] += 1
 
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(300):  # nothing waits longer than the ten seconds of a client; a slow machine needs that long for all of them
         await asyncio.gather(*(ask_on() for _ in range(AT_ONCE)))
     return ends
 
