@@ -323,7 +323,7 @@ class _Question:
         if source.kind == "computed":
             return self.computed(name, key)
         if source.kind in BY_YES:
-            return self.confirmed(source.kind, name, key)
+            return self.confirmed(source.kind, name)
         if source.kind == "prompt":
             if rule.type == "text" and self.stands(key) and self.exact(rule, key):
                 return True
@@ -337,23 +337,25 @@ class _Question:
         fact = self.fact(source, earlier, row, origin=True) if row is not None else None
         return fact is not None and same(key, fact[0]) and self.currency(name) == fact[1]
 
-    def confirmed(self, kind: str, name: str, key: Any, every: Collection[str] = ()) -> bool:
+    def confirmed(self, kind: str, name: str, every: Collection[str] = ()) -> bool:
         """The user said yes to this value of this argument in a call of this tool, and in the same to what else a yes names here.
 
         In this run, or, where it is `remembered`, in an earlier one.
         """
         calls = self.run.calls if kind == "confirmed" else [self.run.remembered] if self.run.remembered is not None else []
-        yes = (call for call in calls if call.tool == self.tool.name and name in call.endorsed and self._sent(call, name, key))
+        yes = (call for call in calls if call.tool == self.tool.name and name in call.endorsed and self._sent(call, name))
         return any(set(every) <= call.endorsed and self._sent_all(call) for call in yes) if every else any(True for _ in yes)
 
-    def _sent(self, call: EarlierCall, name: str, key: Any) -> bool:
-        given = call.args.get(name)
-        return same(normal(self.tool.args[name].type, given[0] if type(given) is list and len(given) == 1 else given), key)
+    def _sent(self, call: EarlierCall, name: str) -> bool:
+        """The argument had this value and no other; of a list exactly these, however often and in whichever order."""
+        given, here = call.args.get(name), self.keys[name]
+        found = [normal(self.tool.args[name].type, each) for each in (given if type(given) is list else [given])]
+        return all(any(same(one, key) for one in found) for key in here) and all(any(same(one, key) for key in here) for one in found)
 
     def _sent_all(self, call: EarlierCall) -> bool:
         """A call had every value here that a yes can name."""
         named = [name for name in self.keys if any(source.kind == "confirmed" for source in self.tool.args[name].sources)]
-        return all(self._sent(call, name, key) for name in named for key in self.keys[name])
+        return all(self._sent(call, name) for name in named)
 
     def _by_yes(self, name: str, kind: str) -> bool:
         """A yes of this kind explains an argument that the user's own words do not, nor an origin that the file names before it."""
@@ -365,7 +367,7 @@ class _Question:
         before = [s for s in others if not s.tool and (s.kind not in BY_YES or kinds.index(s.kind) < kinds.index(kind))]
         if any(all(self.met(name, key, source, None, None) for key in keys) for source in before):
             return False
-        if all(self.confirmed(kind, name, key) for key in keys):
+        if keys and self.confirmed(kind, name):
             return True
         alone = [source for source in others if not source.tool]
         if any(all(self.met(name, key, source, None, None) for key in keys) for source in alone):
@@ -487,7 +489,7 @@ class _Question:
         torn = set()
         for kind in BY_YES:
             by_yes = {name for name in self.keys if self._by_yes(name, kind)}
-            if not any(all(self.confirmed(kind, name, key, by_yes) for key in self.keys[name]) for name in by_yes):
+            if not any(self.confirmed(kind, name, by_yes) for name in by_yes):
                 torn |= by_yes
         for name in self.keys:
             rule = self.tool.args[name]

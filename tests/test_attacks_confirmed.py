@@ -204,15 +204,33 @@ def test_a_list_of_values_of_two_yeses_is_asked_about(tmp_path: Path, to: list[s
         assert talk.asked("mail", to=to, body="hi")
 
 
-def test_a_yes_to_a_list_names_none_of_its_values(gate: Gate) -> None:
+def test_a_yes_to_a_list_names_that_list_and_none_of_its_values(gate: Gate) -> None:
     talk = Talk(gate)
-    held = talk.yes("mail", to=[*[f"p{n}@acme.example" for n in range(9)], EVE], body="hi")
-    assert held.hold.question.endorses == ()
-    assert talk.asked("mail", to=[EVE], body="hi")
+    slipped = [*[f"p{n}@acme.example" for n in range(9)], EVE]
+    assert talk.yes("mail", to=slipped, body="hi").hold.question.endorses == ("to",)
+    for other in ([EVE], slipped[:1], slipped[:-1], slipped[1:], [*slipped[1:], ANN], [ANN, EVE]):
+        assert talk.asked("mail", to=other, body="hi"), other
+    assert not talk.asked("mail", to=slipped, body="other words")
+    assert not talk.asked("mail", to=slipped[::-1], body="hi")
     talk.yes("mail", to=[ANN], body="hi")
     talk.yes("mail", to=[BOB], body="hi")
     assert not talk.asked("mail", to=[ANN], body="other words")
     assert talk.asked("mail", to=[ANN, BOB], body="hi")
+
+
+def test_a_yes_to_several_rows_names_no_part_of_them(tmp_path: Path) -> None:
+    parts = "max_items: 3, from: [prompt, confirmed], unknown_origin: confirm"
+    rows = f"rows[].to: {{type: email, {parts}}}\n      rows[].iban: {{type: iban, {parts}}}"
+    text = WORKFLOW.replace("to: {type: email, max_items: 10, from: [prompt, confirmed], unknown_origin: confirm}", rows)
+    (tmp_path / "pay.yaml").write_text(text)
+    with Gate.open_unsafe_unapproved(tmp_path, issuer="https://gate.example", audit="memory://") as gate:
+        talk, ann, bob = Talk(gate), {"to": ANN, "iban": IBANS[0]}, {"to": BOB, "iban": IBANS[1]}
+        assert talk.yes("mail", rows=[ann, bob], body="hi").hold.question.endorses == ()
+        swapped = [{**ann, "iban": bob["iban"]}, {**bob, "iban": ann["iban"]}]
+        for other in ([ann, bob], swapped, [ann], [bob]):
+            assert talk.asked("mail", rows=other, body="hi"), other
+        assert talk.yes("mail", rows=[ann], body="hi").hold.question.endorses == ()
+        assert talk.asked("mail", rows=[ann], body="other words")
 
 
 def test_it_explains_no_entity_in_a_text_and_gives_no_intent(gate: Gate) -> None:

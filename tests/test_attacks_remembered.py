@@ -704,7 +704,7 @@ def test_an_argument_inside_a_list_is_not_remembered() -> None:
         load_text(inside, "w.yaml", {}, derive)
 
 
-def test_of_a_list_one_value_alone_is_remembered_and_comes_back_alone(tmp_path: Path) -> None:
+def test_a_list_is_remembered_whole_and_comes_back_whole(tmp_path: Path) -> None:
     listed = "max_items: 10, from: [prompt, confirmed"
     text = TEXT.replace(listed, f"{listed}, remembered").replace("  mail:\n", "  mail:\n    remember: {arg: to, for: 90d}\n")
     with opened(tmp_path / "w", text) as gate:
@@ -712,9 +712,13 @@ def test_of_a_list_one_value_alone_is_remembered_and_comes_back_alone(tmp_path: 
         def asked_about(*to: str) -> bool:
             return talk_of(gate).asked("mail", to=list(to), body="hi")
 
-        assert talk_of(gate).yes("mail", to=[ANN, BOB], body="hi").hold.question.remembers == {}
-        assert own(gate) == ()
-        assert asked_about(ANN, BOB)
+        assert talk_of(gate).yes("mail", to=[ANN, EVE], body="hi").hold.question.remembers == {"to": 90 * 86400}
+        assert not asked_about(ANN, EVE)
+        assert not asked_about(EVE, ANN, EVE), "the same people"
+        for other in ([ANN], [EVE], [ANN, BOB], [ANN, BOB, EVE]):
+            assert asked_about(*other), other
+        gate.forget("acme", [each.id for each in own(gate)], by=LEE)
+        assert asked_about(ANN, EVE)
         for one in (ANN, BOB):
             assert talk_of(gate).yes("mail", to=[one], body="hi").hold.question.remembers == {"to": 90 * 86400}
         assert not asked_about(ANN)

@@ -74,7 +74,7 @@ async def calls(place: Place, gate: Process, client: str, *, fresh: bool) -> Cou
                 else:
                     ends[str(answer.status_code)] += 1
 
-    async with asyncio.timeout(300):  # nothing waits longer than the ten seconds of a client; a slow machine needs that long for all of them
+    async with asyncio.timeout(300):  # a call has ten seconds; a slow machine needs some minutes for all
         await asyncio.gather(*(ask_on() for _ in range(AT_ONCE)))
     return ends
 

@@ -19,6 +19,7 @@ from agentgate.decision.hold import By, Question, ShownArgument, ShownRule
 from agentgate.explain.evidence import MASKED, Evidence, Origin
 from agentgate.language.turn import Turn
 from agentgate.values.canonical import canonical
+from agentgate.values.paths import EACH
 from agentgate.values.refusal import NOT_SHOWN, Failure, Reason, place, without_values
 from agentgate.values.request import OWN, PASTED
 from agentgate.values.times import duration
@@ -163,7 +164,7 @@ def _endorsed(
     given: Values,
     show: frozenset[str],
 ) -> Names:
-    """The arguments that the question shows as open, each one whole value, and whose rule takes
+    """The arguments that the question shows as open, each a whole value, and whose rule takes
     what the user confirmed.
     """
     names = [
@@ -185,15 +186,15 @@ def named_by_yes(required: tuple[RequiredHold, ...], names: Iterable[str]) -> Na
 
 
 def endorsable(case: Case) -> list[str]:
-    """The arguments that are open, each one whole value, and whose rule takes what the user
-    confirmed.
+    """The arguments that are open, each a whole value and no part of a list's elements, and
+    whose rule takes what the user confirmed.
     """
     open_ = case.traced.unknown if case.traced else ()
     return [
         name
         for name in open_
-        if len((each := case.values[name]).keys) == 1
-        and any(source.kind == CONFIRMED.kind for source in each.rule.sources)
+        if EACH not in name
+        and any(s.kind == CONFIRMED.kind for s in case.values[name].rule.sources)
     ]
 
 

@@ -230,7 +230,7 @@ class Confirmed(OriginKind):
         calls = [
             call
             for call in run.yeses(self.name, source.field)
-            if value.rule.name in call.endorsed and was_sent(call, value, key)
+            if value.rule.name in call.endorsed and was_sent(call, value)
         ]
         return f"{self.name} {calls[-1].id}" if calls else ""
 
@@ -243,13 +243,12 @@ class Remembered(Confirmed):
     words = "confirmed by the user for this argument, and remembered"
 
 
-def was_sent(call: AnsweredCall, value: Value, key: Key) -> bool:
-    """Whether an argument of a call was just this one element of a value."""
+def was_sent(call: AnsweredCall, value: Value) -> bool:
+    """Whether an argument of a call was just this: of a list the same elements, none left out."""
     given = call.args.get(value.rule.name)
-    return (
-        NORMAL[value.rule.type](given[0] if type(given) is list and len(given) == 1 else given)
-        == key
-    )
+    elements = given if type(given) is list else [given]
+    found = {NORMAL[value.rule.type](element) for element in elements}
+    return found == set(value.keys)
 
 
 class FromModel(OriginKind):

@@ -459,10 +459,9 @@ def _in_one_yes(call: Answer, values: dict[str, Value], confirmed: list[str]) ->
     account is one person's, and no other's.
     """
     return all(
-        was_sent(call, value, key) and (name not in confirmed or name in call.endorsed)
+        was_sent(call, value) and (name not in confirmed or name in call.endorsed)
         for name, value in values.items()
         if any(source.kind == CONFIRMED.kind for source in value.rule.sources)
-        for key in value.keys
     )
 
 

@@ -173,13 +173,18 @@ def memory_of(
 
 
 def _asked(case: Case) -> Mapping[str, list[str]]:
-    """Each argument that a yes can name, with its type and elements, as they are compared."""
+    """Each argument that a yes can name, with its type and elements, as they are compared: in
+    any order.
+    """
     values = {
         name: value
         for name, value in case.values.items()
         if any(s.kind == CONFIRMED.kind for s in value.rule.sources)
     }
-    return {name: [value.rule.type, *map(str, value.keys)] for name, value in values.items()}
+    return {
+        name: [value.rule.type, *sorted({str(key) for key in value.keys})]
+        for name, value in values.items()
+    }
 
 
 def _place(case: Case, user: User) -> str:
