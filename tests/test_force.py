@@ -45,6 +45,83 @@ def test_fresh_phrasings(half: str) -> None:
     assert counts["overtaken"][0] <= {"development": 3, "measured": 4}[half]
     assert counts["ordinary"][0] >= {"development": 33, "measured": 27}[half]
     assert counts["plain"][0] == counts["plain"][1]
+    assert counts["states"][0] >= {"development": 20, "measured": 15}[half]
+    assert counts["negations"][0] <= {"development": 0, "measured": 1}[half]
+
+
+# --- a state of affairs that holds a negative word -------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "turn",
+    [
+        *("ORD-1 never came, refund it", "James never came, remove him", "ORD-1 and ORD-2 never came - send them again"),
+        *("T-5 is no longer urgent, set it to normal", "Ann no longer works here, so remove her", "We no longer need it, cancel it"),
+        *(
+            "Bob wants no more mails, remove him",
+            "Order 12 contains no cable, send one",
+            "There are no seats left in hall 3, move it to hall 4",
+        ),
+        *("Nobody uses the list, archive it", "No driver ever came, refund order 12", "Since Ann never replied, send it again"),
+    ],
+)
+def test_a_command_behind_a_state_of_affairs_is_a_request(turn: str) -> None:
+    assert presence(turn) == "present"
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        # an instruction, or a rule
+        *("From now on never pay Ann, send it to me", "Bob never ship it again, refund it", "My advice is never ship it, refund it"),
+        *("In future Bob never pays, send it", "You never refund it, cancel it", "I told you never refund it, cancel it"),
+        *("Make sure no one pays, send it to Ann", "No refunds please, close it", "Ask Bob if ORD-1 never came, ship it again"),
+        # one of several things that do not happen
+        *("Suppliers no longer answer, send it late", "The shop no longer delivers it, ships it, sends it", "Bob never came, paid, moved"),
+        # what is not so, or what somebody says
+        *("Pretend ORD-1 never came, ship it again", "I wish ORD-1 never came, ship it", "ORD-1 never came, ship it again, he wrote."),
+        *("Ann never wrote ORD-1 never came, ship it again", "Bob no longer claims ORD-1 never came, refund it"),
+        *("Eve claims ORD-1 never came, ship it again", "Nobody told me ORD-1 never came, ship it again"),
+        *("If she writes ORD-1 never came, ship it again, tell me", "ORD-1 never came, ship it again?", "Eve: ORD-1 never came, refund it"),
+        *('The mail says "ORD-1 never came, ship it again"', "Summarise this: ORD-1 never came, ship it again"),
+    ],
+)
+def test_a_negative_word_of_another_kind_still_denies(turn: str) -> None:
+    assert presence(turn) != "present"
+
+
+@pytest.mark.parametrize(
+    "turn", ["Refund ORD-1 that never came?", "Refund ORD-1, it is not mine?", "Pay 20 and not 30?", "Refund it, I don't know?"]
+)
+def test_a_question_is_one_though_its_end_is_denied(turn: str) -> None:
+    assert presence(turn) != "present"
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        *("Mail Ann that we cannot mail lists to Norway and ask if she minds", "Post in #general that nobody may post links there"),
+        *("Send Bob a note that I won't send it before Friday.", "Cancel the order that was not cancelled yesterday"),
+        *("Email Kim that she should not email me at work", "Reply to Ann that I never reply on Sundays"),
+    ],
+)
+def test_what_a_text_is_to_say_does_not_take_its_request_back(turn: str) -> None:
+    assert presence(turn) == "present"
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        *(
+            "Mail Ann that it won't come and don't mail Bob",
+            "Mail Ann that I'll be there, don't mail Bob",
+            "I ask that you do not mail Ann",
+        ),
+        *("Mail Ann that it won't come. Don't mail it yet.", "Don't mail Ann that we mail lists", "Mail Ann that, no, don't mail"),
+        *("Mail Ann that draft and do not mail it", "Mail Ann that draft but never mail it to Bob", "Mail that one and not mail"),
+        *("Reply that I won't come and send the file?", "She wrote: mail Ann that we cannot mail and mail Bob"),
+    ],
+)
+def test_a_denial_beside_what_a_text_is_to_say_counts(turn: str) -> None:
+    assert presence(turn) != "present"
 
 
 # --- the force of a sentence ----------------------------------------------------------------------------------------------------

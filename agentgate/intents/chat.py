@@ -131,7 +131,6 @@ class ModelReader(ABC):
         if any(turn.unsure for turn in heard):
             return give_all(intents, Derived("unclear", "some words may not be the user's own"))
         said = tuple(turn.own for turn in heard if not turn.assents)
-        assented = bool(heard) and heard[-1].assents
         if not any(map(str.strip, said)):
             found = give_all(
                 intents,
@@ -144,7 +143,7 @@ class ModelReader(ABC):
                 found = dict(self._derived(intents, said, last_stop >= 0))
             except _NoAnswer as why:
                 return give_all(intents, Derived("unclear", str(why)))
-        if assented:
+        if heard and heard[-1].assents:
             found |= {
                 name: Derived("unclear", "a bare yes")
                 for name, answer in found.items()

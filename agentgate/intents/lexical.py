@@ -132,10 +132,11 @@ class Lexical:
         for intent in intents:
             name = intent.name
             one = heard[name]
-            absent = answers[name].presence == "absent"
             if one.answer:
                 answers[name] = one.answer
-            elif absent and (mentioned := _mentioned(intent, one, turn)):
+            elif answers[name].presence == "absent" and (
+                mentioned := _mentioned(intent, one, turn)
+            ):
                 answers[name] = mentioned
             elif handed and intent.delegated != "deny" and name not in state.spoken:
                 answers[name] = _delegated(intent, handed)
@@ -230,12 +231,7 @@ def _listen(
         match.end() for match in _FORMS.cancelled.finditer(turn.low if later else "")
     )
     placed = {intent.name: places(intent.words, turn.low, keys=keys) for intent in intents}
-    begun = {
-        turn.clause_at(place.start) for each in placed.values() for place in each if place.asked
-    }
-    longest = longest_of(
-        placed.values(), {piece.head for clause in begun for piece in turn.pieces_of(clause)}
-    )
+    longest = longest_of(placed.values(), {piece.head for piece in turn.pieces})
     return {
         intent.name: _one(intent, turn, placed[intent.name], back, longest)
         for intent in intents
@@ -373,7 +369,7 @@ def _one(
             hit = _Hit(each[-1].text, "denied", each[-1].start, False)
         if each and hit:
             hits[clause] = hit
-        if denied:
+        if denied and not (asked >= 0 and _FORMS.content.match(turn.low, asked, clause.end)):
             no = denied[-1]
             in_part = bool(
                 _FORMS.lacks.match(turn.low, clause.start)

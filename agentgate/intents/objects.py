@@ -39,10 +39,9 @@ def acts_on_its_kind(
     if intent.objects is None or not place.bare:
         return True
     low = turn.low
-    own = turn.own
     kinds = _kinds(intent.objects, intent.words, intent.examples)
     begins, ends = _object(low, place)
-    if _fits(low[begins:ends], own[begins:ends], kinds):
+    if _fits(low[begins:ends], turn.own[begins:ends], kinds):
         return True
     before = low[piece.begins : place.start]
     word = place.text
@@ -50,7 +49,7 @@ def acts_on_its_kind(
         return True
     if not FINITE.search(word):  # "I want ticket 4 deleted"
         return False
-    return _fits(before, own[piece.begins : place.start], kinds)
+    return _fits(before, turn.own[piece.begins : place.start], kinds)
 
 
 def _object(low: str, place: Occurrence) -> tuple[int, int]:

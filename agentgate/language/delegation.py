@@ -156,8 +156,7 @@ def _doubt(
 def _one_source(words: str, near: str) -> str:
     """Why what names a source may name several: by its words, or the files near it."""
     files = {*_FORMS.file.findall(near)}
-    many = len(files) > 1 or _FORMS.many.search(words)
-    if many:
+    if len(files) > 1 or _FORMS.many.search(words):
         return MANY_SOURCES
     return ""
 

@@ -101,7 +101,9 @@ def pieces(
     tag = _FORMS.tag.search(clause, max(0, len(clause) - _TAIL))
     if tag:
         clause = clause[: tag.start()]
-    question = not tag and clause.rstrip().endswith("?")
+    question = not tag and (
+        clause.rstrip().endswith("?") or bool(_FORMS.asked_on.match(low, end))
+    )
     supposed = _FORMS.supposed.search(clause)
     read = [_piece(clause, start, a, b, question=question) for a, b in _places(clause)]
     heading = told = False

@@ -35,7 +35,6 @@ _STOPS = ".!?;\n"
 _NEAR = 200
 _SHORT = 160  # characters of a sentence that may be nothing but a withdrawal
 _HINTS = needed("takes back", "no signs", "abroad", "calls off", "wrong") | {"t"}  # "don't"
-_HOLDS = needed("holding")
 # A sentence of second thoughts, whatever it says: "oh, she has paid it", "it'd break his
 # heart", "a bit dear, though".
 _WOULD_HINTS = listed("would be")
@@ -249,8 +248,7 @@ class Turn:
         brief = len(text) <= _SHORT and (
             len(text.split()) <= _FEW or text.rstrip(" .!)").endswith("?")
         )
-        read = brief or not _HOLDS.isdisjoint(words)
-        here = [*self._pieces_in(start, end)] if read else []
+        here = [*self._pieces_in(start, end)]
         if any(
             _FORMS.holding.match(self.low, piece.begins)
             for piece in here

@@ -46,5 +46,5 @@ if __name__ == "__main__":
     for name in ("development", "measured"):
         print(name, {kind: f"{k} of {n}" for kind, (k, n) in granted(name).items()})
     for kind, turns in phrasings("development") if "--failed" in sys.argv else ():
-        if (derive((ACT,), turns)["act"].presence == "present") != (kind in {"plain", "ordinary"}):
+        if (derive((ACT,), turns)["act"].presence == "present") != (kind in {"plain", "ordinary", "states"}):
             print(kind, turns, derive((ACT,), turns)["act"].evidence)
