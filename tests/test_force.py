@@ -60,7 +60,13 @@ def test_fresh_phrasings(half: str) -> None:
             "Order 12 contains no cable, send one",
             "There are no seats left in hall 3, move it to hall 4",
         ),
-        *("Nobody uses the list, archive it", "No driver ever came, refund order 12", "Since Ann never replied, send it again"),
+        *(
+            "Nobody uses the list, archive it",
+            "No driver ever came, refund order 12",
+            "No refunds, close T-9",
+            "Still no reply from Otto, email him again",
+            "Since Ann never replied, send it again",
+        ),
     ],
 )
 def test_a_command_behind_a_state_of_affairs_is_a_request(turn: str) -> None:
@@ -73,7 +79,7 @@ def test_a_command_behind_a_state_of_affairs_is_a_request(turn: str) -> None:
         # an instruction, or a rule
         *("From now on never pay Ann, send it to me", "Bob never ship it again, refund it", "My advice is never ship it, refund it"),
         *("In future Bob never pays, send it", "You never refund it, cancel it", "I told you never refund it, cancel it"),
-        *("Make sure no one pays, send it to Ann", "No refunds please, close it", "Ask Bob if ORD-1 never came, ship it again"),
+        *("Make sure no one pays, send it to Ann", "No refunds, vouchers or exchanges", "Ask Bob if ORD-1 never came, ship it again"),
         # one of several things that do not happen
         *("Suppliers no longer answer, send it late", "The shop no longer delivers it, ships it, sends it", "Bob never came, paid, moved"),
         # what is not so, or what somebody says
@@ -86,6 +92,14 @@ def test_a_command_behind_a_state_of_affairs_is_a_request(turn: str) -> None:
 )
 def test_a_negative_word_of_another_kind_still_denies(turn: str) -> None:
     assert presence(turn) != "present"
+
+
+def test_what_is_not_wanted_is_denied_and_the_command_behind_it_is_not() -> None:
+    acts = tuple(Intent(word, 1, "Do it.", (word,), "step_up", (), ()) for word in ("refund", "close"))
+    found = derive(acts, ("No refund for ORD-7, close T-9",))
+    assert [found["refund"].presence, found["close"].presence] == ["absent", "present"]
+    assert not names("No refund for ORD-7, close T-9", "id", "ORD-7")
+    assert names("No refund for ORD-7, close T-9", "id", "T-9")
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@ only look like denials, where a denial ends.
 
 Rules: a denial in an instruction ("do not pay it") extends to the end of its clause; that of a
 statement ("I can't come, move it") ends with its part of the sentence, unless the statement is
-about what is to be done or allowed. A clause does not end right after its negation: "do not,
-please, refund it", or a line break there. Patterns are for lower case.
+about what is to be done or allowed; that of a state of affairs ("ORD-7 never came, ship it
+again") only before a command and its object. A clause does not end right after its negation:
+"do not, please, refund it", or a line break there. Patterns are for lower case.
 """
 
 from __future__ import annotations
