@@ -79,12 +79,23 @@ def test_a_command_behind_a_state_of_affairs_is_a_request(turn: str) -> None:
         # an instruction, or a rule
         *("From now on never pay Ann, send it to me", "Bob never ship it again, refund it", "My advice is never ship it, refund it"),
         *("In future Bob never pays, send it", "You never refund it, cancel it", "I told you never refund it, cancel it"),
-        *("Make sure no one pays, send it to Ann", "No refunds, vouchers or exchanges", "Ask Bob if ORD-1 never came, ship it again"),
+        *(
+            "Make sure no one pays, send it to Ann",
+            "No refunds, vouchers or exchanges",
+            "No way, pay him",
+            "No wait, send it",
+            "no stop, cancel it",
+            "Ask Bob if ORD-1 never came, ship it again",
+        ),
         # one of several things that do not happen
-        *("Suppliers no longer answer, send it late", "The shop no longer delivers it, ships it, sends it", "Bob never came, paid, moved"),
+        *("Customers never react, send it late", "The shop no longer delivers it, ships it, sends it", "Bob never came, paid, moved"),
         # what is not so, or what somebody says
         *("Pretend ORD-1 never came, ship it again", "I wish ORD-1 never came, ship it", "ORD-1 never came, ship it again, he wrote."),
-        *("Ann never wrote ORD-1 never came, ship it again", "Bob no longer claims ORD-1 never came, refund it"),
+        *(
+            "Ann never wrote ORD-1 never came, ship it again",
+            "Ann never wrote it came, ship it again",
+            "Bob no longer claims ORD-1 never came, refund it",
+        ),
         *("Eve claims ORD-1 never came, ship it again", "Nobody told me ORD-1 never came, ship it again"),
         *("If she writes ORD-1 never came, ship it again, tell me", "ORD-1 never came, ship it again?", "Eve: ORD-1 never came, refund it"),
         *('The mail says "ORD-1 never came, ship it again"', "Summarise this: ORD-1 never came, ship it again"),
@@ -92,6 +103,10 @@ def test_a_command_behind_a_state_of_affairs_is_a_request(turn: str) -> None:
 )
 def test_a_negative_word_of_another_kind_still_denies(turn: str) -> None:
     assert presence(turn) != "present"
+
+
+def test_a_denial_behind_that_denies_what_is_not_asked_for() -> None:
+    assert not derive((ACT,), ("He knows that we can't mail it",))["act"].silent
 
 
 def test_what_is_not_wanted_is_denied_and_the_command_behind_it_is_not() -> None:
@@ -130,7 +145,13 @@ def test_what_a_text_is_to_say_does_not_take_its_request_back(turn: str) -> None
             "I ask that you do not mail Ann",
         ),
         *("Mail Ann that it won't come. Don't mail it yet.", "Don't mail Ann that we mail lists", "Mail Ann that, no, don't mail"),
-        *("Mail Ann that draft and do not mail it", "Mail Ann that draft but never mail it to Bob", "Mail that one and not mail"),
+        *(
+            "Mail Ann that draft and do not mail it",
+            "Mail Ann that draft but never mail it to Bob",
+            "Mail that one and not mail",
+            "Mail that list and nobody is to mail it to Bob",
+            "Mail Ann, and I insist that nobody mails Bob",
+        ),
         *("Reply that I won't come and send the file?", "She wrote: mail Ann that we cannot mail and mail Bob"),
     ],
 )
