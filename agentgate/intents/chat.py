@@ -90,9 +90,11 @@ def _schema(intents: Vocabulary) -> dict[str, Any]:
 
 
 def _question(intents: Vocabulary, said: Turns) -> str:
-    keys = "name asks_for words examples counter_examples".split()
     vocabulary = [
-        {key: getattr(intent, key) for key in keys}
+        {
+            key: getattr(intent, key)
+            for key in "name asks_for words examples counter_examples".split()
+        }
         | {
             "delegated": {"deny": "absent", "present": "present"}.get(
                 intent.delegated, "unclear"
@@ -262,8 +264,9 @@ def _checked(
             f"the model found: {words[:200]}" if words else "the model found nothing of it"
         )
         found = Derived(one.presence, evidence)
-        said_so = words and any(words in clause for clause in affirmed)
-        if one.presence == "present" and not said_so:
+        if one.presence == "present" and not (
+            words and any(words in clause for clause in affirmed)
+        ):
             found = Derived(
                 "unclear", "the model found it, in words that the user does not say"
             )

@@ -125,8 +125,9 @@ class Lexical:
         later = state.later
         words = turn.low.split()
         heard = _listen(intents, turn, keys_of(words), later=later)
-        delegable = any(_asks(intent) or intent.delegated != "deny" for intent in intents)
-        handed = handed_over(turn) if delegable else None
+        handed = None
+        if any(_asks(intent) or intent.delegated != "deny" for intent in intents):
+            handed = handed_over(turn)
         requested = {name: one.at for name, one in heard.items() if one.answer}
         said = frozenset(requested)
         for intent in intents:
@@ -231,7 +232,7 @@ def _listen(
         match.end() for match in _FORMS.cancelled.finditer(turn.low if later else "")
     )
     placed = {intent.name: places(intent.words, turn.low, keys=keys) for intent in intents}
-    longest = longest_of(placed.values(), {piece.head for piece in turn.pieces})
+    longest = longest_of(placed.values(), turn)
     return {
         intent.name: _one(intent, turn, placed[intent.name], back, longest)
         for intent in intents

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import chain
 from os.path import commonprefix
@@ -23,6 +23,7 @@ from sys import maxsize
 from typing import NamedTuple
 
 from agentgate.language.stems import stem
+from agentgate.language.turn import Turn
 from agentgate.language.word_files import branched, listed
 from agentgate.workflow.model import ARTICLES, PLACES
 
@@ -198,19 +199,20 @@ def places(
 
 def longest_of(
     placed: Iterable[list[Occurrence]],
-    heads: Collection[int],
+    turn: Turn,
 ) -> Longest:
-    """The length of the longest phrase of any intent that begins or ends at each place, without
-    other words in between.
-
-    `heads`: where requests begin.
+    """The length of the longest phrase of any intent that begins or ends at each place of a
+    turn, without other words in between.
     """
     longest = Longest()
     for place in chain.from_iterable(placed):
         said = (
             [word for word in place.text.split() if word not in ARTICLES] if place.words else ()
         )
-        if len(said) <= place.words and (not place.asked or place.start in heads):
+        begins = not place.asked or any(
+            piece.head == place.start for piece in turn.pieces_of(turn.clause_at(place.start))
+        )
+        if len(said) <= place.words and begins:
             for end in (("start", place.start), ("end", place.end)):
                 longest[end] = max(place.length, longest[end])
     return longest

@@ -184,7 +184,7 @@ def _number(
     if not times:
         return n
     counted = numeral_value(count)
-    if counted is not None and 2 <= counted <= _MOST:
+    if counted and 2 <= counted <= _MOST:
         return counted
     return None
 

@@ -173,11 +173,8 @@ def _value(words: list[str]) -> int | None:
             rest = 0
             if behind:
                 rest = _value(behind) or size  # as what is too large: no number
-            if not many or rest >= size:
-                return None
             # "twenty hundred" is no number
-            counts = many < size and (many % 10 or size == 1000)
-            if counts:
+            if many and many < size and rest < size and (many % 10 or size == 1000):
                 return size * many + rest
             return None
     values = [

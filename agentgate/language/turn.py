@@ -35,6 +35,7 @@ _STOPS = ".!?;\n"
 _NEAR = 200
 _SHORT = 160  # characters of a sentence that may be nothing but a withdrawal
 _HINTS = needed("takes back", "no signs", "abroad", "calls off", "wrong") | {"t"}  # "don't"
+_HOLDS = needed("holding")
 # A sentence of second thoughts, whatever it says: "oh, she has paid it", "it'd break his
 # heart", "a bit dear, though".
 _WOULD_HINTS = listed("would be")
@@ -107,8 +108,9 @@ class Turn:
             if whose in {"doubtful", "unsure"} and _FORMS.letter.search(certain, start, end)
         )
         self.declared = text.startswith((OWN, PASTED))
-        texts = [self.text[start:end] for start, end, _ in found]
-        self._hidden = "" if self.declared else small("\n".join(texts))
+        self._hidden = ""
+        if not self.declared:
+            self._hidden = small("\n".join(self.text[start:end] for start, end, _ in found))
         self.memo: dict[Any, Any] = {}
         self.clauses = tuple(_reported(self.low, clauses(self.bare, self._plain))) or (
             Clause("said", 0, len(text)),
@@ -235,7 +237,11 @@ class Turn:
         signed = _FORMS.signed.search(own, max(0, len(own) - _NEAR))
         return signed.start() if signed else len(own)
 
-    def _only_back(self, start: int, end: int) -> bool:
+    def _only_back(
+        self,
+        start: int,
+        end: int,
+    ) -> bool:
         place = self.low, start, end
         back = end - start <= _SHORT and _FORMS.only_back.match(*place)
         return bool(back and _FORMS.back.search(*place))
@@ -248,7 +254,9 @@ class Turn:
         brief = len(text) <= _SHORT and (
             len(text.split()) <= _FEW or text.rstrip(" .!)").endswith("?")
         )
-        here = [*self._pieces_in(start, end)]
+        here = list[Piece]()
+        if brief or not _HOLDS.isdisjoint(words):
+            here += self._pieces_in(start, end)
         if any(
             _FORMS.holding.match(self.low, piece.begins)
             for piece in here

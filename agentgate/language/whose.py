@@ -33,7 +33,7 @@ from unicodedata import normalize
 from agentgate.language.denials import clauses, without_idioms
 from agentgate.language.pieces import FINITE, HEAD, MAX_PIECE, VERBS, Kind, leads, pieces
 from agentgate.language.spans import NO_DAY, entities, small
-from agentgate.language.word_files import Forms, listed
+from agentgate.language.word_files import Forms
 from agentgate.values.request import OWN, PASTED
 
 _FORMS = Forms("whose")
@@ -89,8 +89,6 @@ ITEM = _FORMS.item
 _LONGEST = 130  # characters of such a label
 _BACK = 60  # characters before a mark that may name the quotation
 _MOST_WORDS = 6  # of a name
-
-_CASES = listed("cases")
 
 
 class Extent(NamedTuple):
@@ -220,9 +218,7 @@ def _is_own(label: str, says: str) -> bool:
     words = HEAD.sub("", low, 1).split()
     if not words or _SENTENCED.search(low):
         return True
-    case = words[0] in _CASES and (
-        VALUE.search(words[-1]) or not {"from", "by"}.isdisjoint(words[1:2])
-    )
+    case = _FORMS.case.match(" ".join(words))
     return words[0] in VERBS and not case
 
 
