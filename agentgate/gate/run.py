@@ -35,6 +35,7 @@ from agentgate.shell.bound import Bound
 from agentgate.shell.drive import adrive, arecording, awaited, blocking, busy, drive, recording
 from agentgate.shell.step import Step
 from agentgate.stores import ops
+from agentgate.token.mint import new_jti
 from agentgate.values.canonical import canonical, digest
 from agentgate.values.refusal import Reason
 from agentgate.values.request import (
@@ -126,7 +127,7 @@ class _RunBase:
         """
         known = self._view.tool(tool)
         if known is None or (known.effect == "read" and not known.step_ups):
-            return "call_" + secrets.token_urlsafe(12)
+            return "call_" + new_jti()
         try:
             data = (
                 args.data if type(args) is CanonicalArguments else canonical(dict(args), "args")

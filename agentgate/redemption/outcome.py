@@ -332,7 +332,7 @@ def record_of(
 
 
 _SEARCHING = 60.0  # seconds
-MOST_QUEUED = 64  # ends of reads, each with a connection to the store
+MOST_QUEUED = 8  # ends of reads, each with a connection to the store
 _log = structlog.get_logger("agentgate.redemption.outcome")
 
 

@@ -414,4 +414,4 @@ def follow_pointer(ref: str, root: Schema) -> Any:
 
 def mapping(value: Any) -> Schema:
     """A value that is a mapping; else an empty one."""
-    return value if isinstance(value, Mapping) else {}
+    return value if type(value) is dict or isinstance(value, Mapping) else {}

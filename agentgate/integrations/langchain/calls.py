@@ -17,8 +17,8 @@ none of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -133,14 +133,21 @@ def attempt_of(tool_call_id: str | None) -> tuple[str, int]:
     return (found[1], int(found[2])) if found else (tool_call_id or "", 0)
 
 
-@contextmanager
-def bound(*pairs: tuple[ContextVar[Any], Any]) -> Iterator[None]:
-    """Set context variables, and put back what they were."""
-    resets = [(var, var.set(value)) for var, value in pairs]
-    try:
-        yield
-    finally:
-        for var, reset in reversed(resets):
+class bound:  # noqa: N801 - used as a function
+    """Set context variables, and put back what they were. Each call enters several, so it is no
+    generator.
+    """
+
+    __slots__ = ("_pairs", "_resets")
+
+    def __init__(self, *pairs: tuple[ContextVar[Any], Any]) -> None:
+        self._pairs = pairs
+
+    def __enter__(self) -> None:
+        self._resets = [var.set(value) for var, value in self._pairs]
+
+    def __exit__(self, *_: object) -> None:
+        for (var, _), reset in zip(self._pairs, self._resets, strict=True):
             var.reset(reset)
 
 
@@ -375,7 +382,6 @@ def _executed(execute: Execute, proposal: ProposedCall) -> Steps:
 
 def _redeemed(proposal: ProposedCall, redeemed: Any, execute: Execute) -> Steps:
     """Run a redeemed call; record the facts of its result and its outcome."""
-    refused = refusal_of(proposal)
     leave = redeemed.__aexit__ if hasattr(redeemed, "__aexit__") else redeemed.__exit__
     try:
         result = yield from _executed(execute, proposal)
@@ -383,15 +389,14 @@ def _redeemed(proposal: ProposedCall, redeemed: Any, execute: Execute) -> Steps:
             yield Ask(redeemed.check_result, result)
     except ResultWithheld as error:
         yield Ask(leave, type(error), error, None)
-        return refused(Code.ALREADY_DONE, why=str(error))
+        return refusal_of(proposal)(Code.ALREADY_DONE, why=str(error))
     except BaseException as error:
         if (shown := redeemed.showable(error)) is error:
             yield Ask(leave, type(error), error, error.__traceback__)
             raise
         yield Ask(leave, type(shown), shown, None)
-        return refused(
-            Code.FAILED if isinstance(shown, NotDone) else Code.OUTCOME_UNKNOWN, why=str(shown)
-        )
+        code = Code.FAILED if isinstance(shown, NotDone) else Code.OUTCOME_UNKNOWN
+        return refusal_of(proposal)(code, why=str(shown))
     if redeemed.has_facts:
         yield Ask(redeemed.record_result, _facts_in(proposal.tool, result))
     with suppress(NotRecorded):  # it is logged; the tool ran, and its result is true

@@ -189,17 +189,17 @@ def in_task(
         else _RUNS.setdefault(run, _OfRun())
     )
     call = TaskCall(of, task or "", tool_call_id or "", _CURRENT.get())
-    # all calls of an invoke have the same, and those of no other invoke; without it each is
-    # asked about by itself
-    invoke = getattr(where.get(_RUNTIME), "stream_writer", call)
-    said = given.get("metadata") or {}
-    key = (
-        invoke,
-        str(where.get("checkpoint_ns")).rpartition("|")[0],
-        said.get("langgraph_step"),
-    )
-    call.place = [str(part).zfill(9) for part in said.get("langgraph_path", ())]
     if of:
+        # all calls of an invoke have the same, and those of no other invoke; without it each is
+        # asked about by itself
+        invoke = getattr(where.get(_RUNTIME), "stream_writer", call)
+        said = given.get("metadata") or {}
+        key = (
+            invoke,
+            str(where.get("checkpoint_ns")).rpartition("|")[0],
+            said.get("langgraph_step"),
+        )
+        call.place = [str(part).zfill(9) for part in said.get("langgraph_path", ())]
         with of.lock:
             if key not in of.steps:
                 of.steps = {

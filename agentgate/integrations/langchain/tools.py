@@ -15,7 +15,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from inspect import getattr_static
 from types import FunctionType, MethodType
 from typing import Any
@@ -150,8 +150,9 @@ def upstream_credential() -> UpstreamCredential:
     return credential
 
 
-@contextmanager
-def use_run(run: Any, *, inject: Mapping[str, Any] | None = None) -> Iterator[None]:
+def use_run(
+    run: Any, *, inject: Mapping[str, Any] | None = None
+) -> AbstractContextManager[None]:
     """Bind a `Run` or `AsyncRun` to the current context, for guarded tools that were given
     none.
 
@@ -165,8 +166,7 @@ def use_run(run: Any, *, inject: Mapping[str, Any] | None = None) -> Iterator[No
     Raises:
         ConfigError: `inject` is no mapping of names.
     """
-    with bound((RUN, run), (HOST, None if inject is None else Host(run, inject))):
-        yield
+    return bound((RUN, run), (HOST, None if inject is None else Host(run, inject)))
 
 
 def _guard_of(tool: Any) -> Guard:
@@ -410,9 +410,13 @@ def _guarded_again(tool: BaseTool) -> BaseTool:
     return guard_tools(tool)[0]
 
 
-def _method(function: Callable[..., Any]) -> property:
+def _method(function: Any) -> property:
     """A method that an attribute of the instance cannot hide."""
     _read(function)
+    # of a tool that has a function LangChain only asks which parameter takes the config
+    if function.__wrapped__ in {StructuredTool._run, StructuredTool._arun}:  # noqa: SLF001
+        hints = function.__annotations__
+        function.__annotations__ = {n: h for n, h in hints.items() if h is RunnableConfig}
     return property(lambda self: MethodType(function, self))
 
 
