@@ -8,6 +8,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
+from inspect import signature
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, get_type_hints
@@ -17,6 +18,7 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, ToolRetryMiddleware, hook_config
 from langchain.tools import InjectedState, ToolRuntime
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, InjectedToolArg, StructuredTool, ToolException, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
@@ -622,12 +624,13 @@ def test_a_tool_whose_description_changed_is_denied(shop: Shop, server: ToolServ
     assert refund.invoke(REFUND[1]) == "re_1"
 
 
-def test_what_langchain_reads_of_a_guarded_tool_on_every_call_are_types(shop: Shop) -> None:
+def test_what_langchain_reads_of_a_guarded_tool_on_every_call_is_one_type(shop: Shop) -> None:
     raw = shop.tool("orders.get")
     (get,) = guard_tools([raw])
     for guarded, own in ((get._run, raw._run), (get._arun, raw._arun)):
-        assert get_type_hints(guarded) == get_type_hints(own)
-        assert not any(type(each) is str for each in guarded.__annotations__.values())
+        takes_config = {name: hint for name, hint in get_type_hints(own).items() if hint is RunnableConfig}
+        assert get_type_hints(guarded) == guarded.__annotations__ == takes_config == {"config": RunnableConfig}
+        assert list(signature(guarded).parameters) == list(signature(own).parameters)
 
 
 def test_only_tools_that_can_be_guarded_are(shop: Shop) -> None:

@@ -454,7 +454,7 @@ def after_call(
     calls, tried = _with_calls(
         state.calls, state.tried, (call,), workflow, ended, succession=state.header.succession
     )
-    return replace(state, calls=calls, tried=tried, revision=revision)
+    return state.with_calls(calls, tried, revision)
 
 
 def _with_calls(

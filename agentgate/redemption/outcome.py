@@ -315,12 +315,13 @@ def record_of(
     """The audit record of what became of a call."""
     # an autonomous agent's token has the agent as its subject
     user = None if claims.sub == claims.client_id else claims.sub
+    workflow, version, digest = claims.workflow
     body = {
         "type": kind,
         "time": round(time.time(), 6),
         "tenant": claims.tenant,
         "run": claims.run,
-        "workflow": claims.workflow._asdict(),
+        "workflow": {"id": workflow, "version": version, "digest": digest},
         "user": user,
         "agent": claims.client_id,
         "txn": claims.txn,

@@ -112,19 +112,11 @@ class Bound:
         finally:
             self._come(new=False)
 
-    @contextmanager
-    def turn(self, deadline: float) -> Iterator[None]:
-        """A turn to record what happened. Who has none at the deadline (`time.monotonic`) goes
-        on, and is late with everything.
+    def turn(self, deadline: float) -> _Turn:
+        """A turn to record what happened, as a context. Who has none at the deadline
+        (`time.monotonic`) goes on, and is late with everything.
         """
-        mine = False
-        with suppress(Empty):
-            mine = self._turns.get(timeout=max(0.0, deadline - time.monotonic()))
-        try:
-            yield
-        finally:
-            if mine:
-                self._turns.put(True)
+        return _Turn(self._turns, deadline)
 
     @asynccontextmanager
     async def aturn(self, deadline: float) -> AsyncIterator[None]:
@@ -206,6 +198,25 @@ class _Place:
 
     def __exit__(self, *_: object) -> None:
         self._bound._go()  # noqa: SLF001 - of this module
+
+
+class _Turn:
+    """What `Bound.turn` returns; no generator either."""
+
+    __slots__ = ("_deadline", "_mine", "_turns")
+
+    def __init__(self, turns: SimpleQueue[bool], deadline: float) -> None:
+        self._turns = turns
+        self._deadline = deadline
+        self._mine = False
+
+    def __enter__(self) -> None:
+        with suppress(Empty):
+            self._mine = self._turns.get(timeout=max(0.0, self._deadline - time.monotonic()))
+
+    def __exit__(self, *_: object) -> None:
+        if self._mine:
+            self._turns.put(True)
 
 
 # what nobody proved: seconds from the first refusal of a summary to the summary

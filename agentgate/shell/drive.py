@@ -181,6 +181,12 @@ def drive(flow: Flow, store: Store, audit: AuditLog, end: float | None = None) -
                         audit.queue(step.body, end)
                 elif isinstance(step, Room):
                     audit.room(end)
+                elif isinstance(step, Send):
+                    send = getattr(store, "send", None)
+                    until = end - _FOR_THE_RECORD
+                    answer = send(step.op, until) if send else said(store.call(step.op, until))
+                elif isinstance(step, Receive):
+                    answer = _answer(step.op, step.read(end - _FOR_THE_RECORD), end)
                 elif isinstance(step, Outside | TextReading):
                     began = time.monotonic()
                     answer = step.work()
@@ -190,12 +196,6 @@ def drive(flow: Flow, store: Store, audit: AuditLog, end: float | None = None) -
                     end += step.seconds
                 elif isinstance(step, Apart):
                     answer = drive(step.flow, store, audit)
-                elif isinstance(step, Send):
-                    send = getattr(store, "send", None)
-                    until = end - _FOR_THE_RECORD
-                    answer = send(step.op, until) if send else said(store.call(step.op, until))
-                elif isinstance(step, Receive):
-                    answer = _answer(step.op, step.read(end - _FOR_THE_RECORD), end)
                 else:
                     late = _time_after(end)
                     answer = _answer(step.op, store.call(step.op, late), late)

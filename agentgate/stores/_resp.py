@@ -27,11 +27,21 @@ MORE = object()  # the reply is not complete yet: read on
 
 def pack(*args: str | bytes | int) -> bytes:
     """One command as an array of bulk strings."""
-    parts = [b"*%d" % len(args)]
-    for arg in args:
-        value = arg if isinstance(arg, bytes) else str(arg).encode()
-        parts += b"$%d" % len(value), value
-    return b"\r\n".join((*parts, b""))
+    values = [arg if isinstance(arg, bytes) else str(arg).encode() for arg in args]
+    bulks = [b"$%d\r\n%b\r\n" % (len(value), value) for value in values]
+    return b"*%d\r\n%b" % (len(values), b"".join(bulks))
+
+
+def _texts(reply: bytes) -> list[bytes] | None:
+    """An array of bulk strings without line ends, as most replies are; None: it is none, or not
+    complete.
+    """
+    if reply[-2:] != b"\r\n":
+        return None
+    head, *lines, _ = reply.split(b"\r\n")
+    values = lines[1::2]
+    sizes = [b"$%d" % len(value) for value in values]
+    return values if head == b"*%d" % len(values) and lines[::2] == sizes else None
 
 
 class Reply:
@@ -66,6 +76,8 @@ class Reply:
         Raises:
             StoreUnavailable: not RESP2.
         """
+        if not self._buffer and not self._unfilled and (texts := _texts(chunk)) is not None:
+            return [texts]
         buffer = self._buffer + chunk
         start = 0
         values = []

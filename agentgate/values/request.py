@@ -543,6 +543,16 @@ class RunState:
     remembered: EarlierCall | None = None
     memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
+    def with_calls(
+        self, calls: tuple[EarlierCall, ...], tried: frozenset[str], revision: str
+    ) -> RunState:
+        """The run after one more call of it: made anew by each, so without `replace`."""
+        return RunState(
+            *(self.header, self.turns, self.intents, self.prompt, calls, revision),
+            *(self.closed, self.denials_spent, self.acts, self.owned, self.full, self.doubts),
+            *(self.agent_said, tried, self.stored, self.whole, self.remembered),
+        )
+
     @property
     def spoken(self) -> tuple[str, ...]:
         """All that the user said, with what earlier runs of the conversation were told: it

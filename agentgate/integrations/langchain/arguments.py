@@ -71,7 +71,12 @@ class _FieldSchema:
 
 
 def _of_model(model: type[BaseModel], names: tuple[str, ...]) -> _FieldSchema:
+    # a serializer of its own, or what is left out
+    own = "'serialization" in str(dict(model.__pydantic_core_schema__))
+
     def dump(values: Values) -> Json:
+        if not own and SIMPLE.issuperset(map(type, values.values())):
+            return dict(values)  # as pydantic would write them
         instance = model.model_construct(None, **values)
         return instance.model_dump(
             mode="json", include=set(values), by_alias=False, warnings="none"
@@ -386,10 +391,7 @@ class Arguments:
                 )
             plain = parse(decided.data)
             loaded = self._schema.load(plain, injected)
-            same = (
-                _is_unchanged(loaded, plain, values)
-                or CanonicalArguments(self._schema.dump(loaded)).data == decided.data
-            )
+            same = CanonicalArguments(self._schema.dump(loaded)).data == decided.data
         except (ValidationError, ValidationErrorV1) as error:
             where = ".".join(["args", *(str(part) for part in error.errors()[0]["loc"])])
             raise CanonicalError(
@@ -415,18 +417,6 @@ class Arguments:
                 "the same bytes after validation",
             )
         return Settled(decided, loaded)
-
-
-def _is_unchanged(loaded: Values, plain: Values, values: Values) -> bool:
-    """Whether a tool runs with all that was decided on, and that is plain, and what was dumped
-    for it: dumped again, it is the same bytes.
-    """
-    return plain.keys() <= loaded.keys() and all(
-        type(value) in SIMPLE
-        and value == plain.get(name) == values.get(name)
-        and type(value) is type(plain.get(name))
-        for name, value in loaded.items()
-    )
 
 
 def definition_of(tool: BaseTool) -> str:
