@@ -253,7 +253,8 @@ def test_who_gets_no_turn_to_record_is_late_and_told(folder: Path, monkeypatch: 
     monkeypatch.setattr(drive, "RECORD_SECONDS", 0.2)
     with opened(folder, at_once=1, audit=str(folder / "audit"), keys=folder / "keys") as gate:
         call = redeemed(gate)
-        with gate._bound.turn(time.monotonic() + 1), pytest.raises(NotRecorded, match="outcome"), call:
+        assert gate._bound.take_turn(time.monotonic() + 1)
+        with pytest.raises(NotRecorded, match="outcome"), call:
             pass
     assert [record["missing"] for record in read_records(folder / "audit") if record["type"] == "outcome"] == [["outcome"]]
 

@@ -405,7 +405,7 @@ def _read_call(record: Record) -> tuple[str, _Names, str]:
         if isinstance(yes, list)
         else []
     )
-    names = _same(tuple([each for each in named if type(each[1]) is str]))
+    names = _same(tuple(each for each in named if type(each[1]) is str))
     if record.get("type") == "decision":
         return attempt_of(record), names, _DECISIONS.get(str(record.get("decision")), "held")
     return attempt_of(record), names, "unknown" if record.get("outcome") == "unknown" else ""

@@ -91,7 +91,7 @@ class Loss:
             self.missing.append(f"what {who} took of limits (its gate's log)")
         taken = (mint or {}).get("limits", ())
         try:
-            shares = tuple([Taken(**each) for each in taken if each["amount"] is not None])
+            shares = tuple(Taken(**each) for each in taken if each["amount"] is not None)
         except (KeyError, TypeError) as error:
             raise AuditDamaged(
                 (mint or record)["writer"],

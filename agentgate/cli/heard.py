@@ -34,7 +34,7 @@ def heard(
     """
     workflow = on_disk(file).workflow()
     intents = tuple(workflow.intents.values())
-    answers = derive(intents, tuple([turn_text(prompt) for prompt in prompts]))
+    answers = derive(intents, tuple(turn_text(prompt) for prompt in prompts))
     if record:
         _record(
             tests_of(file), prompts, {name: answer.presence for name, answer in answers.items()}

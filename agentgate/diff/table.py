@@ -30,7 +30,7 @@ NONE = "none"
 
 _STATED = {name for kind in CLAUSES for name in kind.names}
 ORDERS: Mapping[str, tuple[Order, ...]] = {
-    kind: tuple([Order(**row) for row in rows])
+    kind: tuple(Order(**row) for row in rows)
     for kind, rows in read_table("agentgate.diff", "orders.toml").items()
 } | {rule.__name__: rule.orders for rule in (StepUpRule, TokenRule)}
 _ROWS: dict[str, dict[str, str]] = read_table("agentgate.diff", "fields.toml")

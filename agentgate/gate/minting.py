@@ -74,9 +74,6 @@ class Sender(NamedTuple):
     run_key: RunKey | None = None
 
 
-_NOBODY = Sender()
-
-
 class MintDraft(NamedTuple):
     """What is said of a call that is minted.
 
@@ -205,7 +202,7 @@ class Minting(NamedTuple):
         agent_key = self.case.workflow.token.agent_key
         if agent_key and (tool.effect != "read" or tool.redeem == "server"):
             return Sender(jkt=view.key.jkt, run_key=view.key)
-        return _NOBODY
+        return Sender()
 
     @property
     def repeats(self) -> bool:

@@ -235,7 +235,7 @@ class Site:
             _ALONE.get(text) or self.source(text, place[index])
             for index, text in enumerate(texts)
         ]
-        return self.share(tuple([source for source in read if source]))
+        return self.share(tuple(source for source in read if source))
 
     def _origins(self) -> set[str]:
         return {

@@ -315,13 +315,12 @@ def record_of(
     """The audit record of what became of a call."""
     # an autonomous agent's token has the agent as its subject
     user = None if claims.sub == claims.client_id else claims.sub
-    workflow, version, digest = claims.workflow
     body = {
         "type": kind,
         "time": round(time.time(), 6),
         "tenant": claims.tenant,
         "run": claims.run,
-        "workflow": {"id": workflow, "version": version, "digest": digest},
+        "workflow": claims.workflow._asdict(),
         "user": user,
         "agent": claims.client_id,
         "txn": claims.txn,

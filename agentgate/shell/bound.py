@@ -112,15 +112,22 @@ class Bound:
         finally:
             self._come(new=False)
 
-    def turn(self, deadline: float) -> _Turn:
-        """A turn to record what happened, as a context. Who has none at the deadline
-        (`time.monotonic`) goes on, and is late with everything.
+    def take_turn(self, deadline: float) -> bool:
+        """Take a turn to record what happened. Who has none at the deadline (`time.monotonic`)
+        goes on, and is late with everything.
         """
-        return _Turn(self._turns, deadline)
+        try:
+            return self._turns.get(timeout=max(0.0, deadline - time.monotonic()))
+        except Empty:
+            return False
+
+    def give_turn(self) -> None:
+        """Give it back."""
+        self._turns.put(True)
 
     @asynccontextmanager
     async def aturn(self, deadline: float) -> AsyncIterator[None]:
-        """`turn`, awaited."""
+        """A turn, as a context, awaited."""
         loop = asyncio.get_running_loop()
         if self._loop_turns is None or self._loop_turns[0] is not loop:
             self._loop_turns = loop, asyncio.Semaphore(self.at_once)
@@ -198,25 +205,6 @@ class _Place:
 
     def __exit__(self, *_: object) -> None:
         self._bound._go()  # noqa: SLF001 - of this module
-
-
-class _Turn:
-    """What `Bound.turn` returns; no generator either."""
-
-    __slots__ = ("_deadline", "_mine", "_turns")
-
-    def __init__(self, turns: SimpleQueue[bool], deadline: float) -> None:
-        self._turns = turns
-        self._deadline = deadline
-        self._mine = False
-
-    def __enter__(self) -> None:
-        with suppress(Empty):
-            self._mine = self._turns.get(timeout=max(0.0, self._deadline - time.monotonic()))
-
-    def __exit__(self, *_: object) -> None:
-        if self._mine:
-            self._turns.put(True)
 
 
 # what nobody proved: seconds from the first refusal of a summary to the summary

@@ -172,8 +172,7 @@ def drive(flow: Flow, store: Store, audit: AuditLog, end: float | None = None) -
             answer: Any = None
             try:
                 if isinstance(step, Op):
-                    reply = store.call(step, end - _FOR_THE_RECORD)
-                    answer = _answer(step, reply, end)
+                    answer = _answer(step, store.call(step, end - _FOR_THE_RECORD), end)
                 elif isinstance(step, Record):
                     if step.waits:
                         audit.append(step.body, _time_for(step, end), promised=step.promised)
@@ -285,8 +284,13 @@ def record(flow: Flow, store: Store, audit: AuditLog, bound: Bound) -> Any:
     under its own deadline.
     """
     end = time.monotonic() + RECORD_SECONDS
-    with bound.place(new=False), bound.turn(end):
-        return drive(flow, store, audit, end)
+    with bound.place(new=False):
+        mine = bound.take_turn(end)
+        try:
+            return drive(flow, store, audit, end)
+        finally:
+            if mine:
+                bound.give_turn()
 
 
 async def arecord(flow: Flow, store: AsyncStore, audit: AuditLog, bound: Bound) -> Any:

@@ -32,18 +32,6 @@ def pack(*args: str | bytes | int) -> bytes:
     return b"*%d\r\n%b" % (len(values), b"".join(bulks))
 
 
-def _texts(reply: bytes) -> list[bytes] | None:
-    """An array of bulk strings without line ends, as most replies are; None: it is none, or not
-    complete.
-    """
-    if reply[-2:] != b"\r\n":
-        return None
-    head, *lines, _ = reply.split(b"\r\n")
-    values = lines[1::2]
-    sizes = [b"$%d" % len(value) for value in values]
-    return values if head == b"*%d" % len(values) and lines[::2] == sizes else None
-
-
 class Reply:
     """Replies, fed chunk by chunk; every byte is looked at once."""
 
@@ -76,8 +64,12 @@ class Reply:
         Raises:
             StoreUnavailable: not RESP2.
         """
-        if not self._buffer and not self._unfilled and (texts := _texts(chunk)) is not None:
-            return [texts]
+        if not self._buffer and not self._unfilled:
+            head, *lines = chunk.split(b"\r\n")
+            texts = lines[1::2]
+            # most replies are texts without line ends, which are packed as a command is
+            if head == b"*%d" % len(texts) and chunk == pack(*texts):
+                return [texts]
         buffer = self._buffer + chunk
         start = 0
         values = []

@@ -392,7 +392,7 @@ class Limit:
             yield Loosening(f"{self.per} -> {part}", name, {"per": part}, "per")
 
 
-_COUNTED = tuple([name for name in names_of(Limit) if name not in {"line", "maximum"}])
+_COUNTED = tuple(name for name in names_of(Limit) if name not in {"line", "maximum"})
 
 
 @value_class
@@ -673,7 +673,7 @@ class Tool:
                     if called == tool
                 ]
             )
-            bounded = tuple([name for name, called in bounds.items() if called == tool])
+            bounded = tuple(name for name, called in bounds.items() if called == tool)
             within = min(
                 [
                     inf if order.within is None else order.within
@@ -700,7 +700,7 @@ class Tool:
             result_paths=paths,
             structures=structures(self.args),
             dependencies=tuple(dependencies),
-            asking=tuple([name for name, rule in self.args.items() if rule.needs]),
+            asking=tuple(name for name, rule in self.args.items() if rule.needs),
             by_when=any(rule.left_open for rule in self.step_ups),
             grounded=tuple(
                 [name for name, rule in self.args.items() if rule.entities is not None]
@@ -860,7 +860,7 @@ class Workflow:
     @property
     def brokers(self) -> frozenset[str]:
         """Those of the upstream credentials of all tools."""
-        return frozenset([t.upstream.broker for t in self.tools.values() if t.upstream])
+        return frozenset(t.upstream.broker for t in self.tools.values() if t.upstream)
 
 
 # --- pages ------------------------------------------------------------------------------------

@@ -385,12 +385,10 @@ class Arguments:
         """
         try:
             decided = CanonicalArguments(self._schema.dump(values))
+            loaded = self._schema.load(parse(decided.data), injected)
             if incomplete or self._as_given:
-                decided = CanonicalArguments(
-                    self._schema.dump(self._schema.load(parse(decided.data), injected))
-                )
-            plain = parse(decided.data)
-            loaded = self._schema.load(plain, injected)
+                decided = CanonicalArguments(self._schema.dump(loaded))
+                loaded = self._schema.load(parse(decided.data), injected)
             same = CanonicalArguments(self._schema.dump(loaded)).data == decided.data
         except (ValidationError, ValidationErrorV1) as error:
             where = ".".join(["args", *(str(part) for part in error.errors()[0]["loc"])])

@@ -147,8 +147,8 @@ class bound:  # noqa: N801 - used as a function
         self._resets = [var.set(value) for var, value in self._pairs]
 
     def __exit__(self, *_: object) -> None:
-        for (var, _), reset in zip(self._pairs, self._resets, strict=True):
-            var.reset(reset)
+        for reset in self._resets:
+            reset.var.reset(reset)
 
 
 @value_class

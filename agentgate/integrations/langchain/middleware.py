@@ -349,7 +349,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         texts = [texts_of(message) for message in new]
         # where they are said; unknown: before all others
         at = max((n for n, each in enumerate(texts, 1) if words in each), default=0)
-        others = [Utterance(tuple([text for text in each if text != words])) for each in texts]
+        others = [Utterance(tuple(text for text in each if text != words)) for each in texts]
         return [
             *others[:at],
             *([] if words is None else [Utterance((), (words,))]),

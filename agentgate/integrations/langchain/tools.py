@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from inspect import getattr_static
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool, Tool
@@ -59,6 +59,7 @@ from agentgate.token.mint import CallToken
 from agentgate.values.refusal import Code, RunRefused
 from agentgate.workflow.model import Tool as Declared
 
+T = TypeVar("T")
 # LangChain fills these; `FILTERED_ARGS` in langchain-core
 _FRAMEWORK = frozenset({"run_manager", "callbacks"})
 # every way to execute a tool; LangChain's own lead to `_run` or `_arun`, where the decision is
@@ -108,13 +109,7 @@ def call_token() -> CallToken:
     Raises:
         LookupError: not inside such a tool.
     """
-    token = TOKEN.get()
-    if not token:
-        raise LookupError(
-            "no call token here: only a guarded tool whose workflow says 'redeem: server' "
-            "has one, while it runs"
-        )
-    return token
+    return _current(TOKEN.get(), "call token", "a guarded tool whose workflow says 'redeem: server'")
 
 
 def idempotency_key() -> str:
@@ -127,11 +122,7 @@ def idempotency_key() -> str:
     Raises:
         LookupError: not inside a guarded tool that acts.
     """
-    if not (key := KEY.get()):
-        raise LookupError(
-            "no idempotency key here: only a guarded tool that does not only read has one, while it runs"
-        )
-    return key
+    return _current(KEY.get(), "idempotency key", "a guarded tool that does not only read")
 
 
 def upstream_credential() -> UpstreamCredential:
@@ -141,13 +132,14 @@ def upstream_credential() -> UpstreamCredential:
     Raises:
         LookupError: not inside such a tool.
     """
-    credential = CREDENTIAL.get()
-    if not credential:
-        raise LookupError(
-            "no upstream credential here: only a tool with 'redeem: wrapper' and an "
-            "'upstream:' has one, while it runs"
-        )
-    return credential
+    who = "a tool with 'redeem: wrapper' and an 'upstream:'"
+    return _current(CREDENTIAL.get(), "upstream credential", who)
+
+
+def _current(value: T | None, what: str, who: str) -> T:
+    if not value:
+        raise LookupError(f"no {what} here: only {who} has one, while it runs")
+    return value
 
 
 def use_run(

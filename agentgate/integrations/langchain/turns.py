@@ -106,7 +106,7 @@ def last_calls(state: Any) -> frozenset[str]:
         ),
         (),
     )
-    return frozenset([str(call["id"]) for call in made])
+    return frozenset(str(call["id"]) for call in made)
 
 
 def said_before(messages: Iterable[Any]) -> str:
@@ -202,7 +202,7 @@ def texts_of(message: AnyMessage) -> tuple[str, ...]:
     texts = [
         block if isinstance(block, str) else block.get("text") for block in _blocks_of(message)
     ]
-    return tuple([text for text in texts if isinstance(text, str) and text.strip()])
+    return tuple(text for text in texts if isinstance(text, str) and text.strip())
 
 
 def _blocks_of(message: AnyMessage) -> list[Any]:

@@ -199,7 +199,7 @@ class OpenHours(WorkflowClause, path="conditions.hours", scene="time", reason=Re
 
 
 CONDITIONS = (Environment, DataClass, Network, OpenHours)
-CONFIGURED = tuple([kind.field for kind in CONDITIONS if kind.configured])
+CONFIGURED = tuple(kind.field for kind in CONDITIONS if kind.configured)
 
 
 @value_class

@@ -30,4 +30,4 @@ def clauses_of(workflow: Workflow) -> tuple[WorkflowClause, ...]:
         *hops,
         *workflow.conditions.clauses,
     )
-    return tuple([clause for _, _, clause in every])
+    return tuple(clause for _, _, clause in every)

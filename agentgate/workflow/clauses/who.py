@@ -124,7 +124,7 @@ class TokenClaim(ListedClause, path="who.agent.oidc.claims", scene="who.agent.cl
     @classmethod
     def compiled(cls, rule: Any) -> Iterator[TokenClaim]:
         for claim in rule.claims:
-            yield cls(claim, tuple([other for other in rule.claims if other is not claim]))
+            yield cls(claim, tuple(other for other in rule.claims if other is not claim))
 
     def found(self, case: Situation) -> str | None:
         return case.run.header.agent.claims.get(self.name)
