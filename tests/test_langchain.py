@@ -568,8 +568,10 @@ def test_a_json_schema_with_a_reference_elsewhere_is_refused_when_guarded(shop: 
         guard_tools([mcp_like(shop, schema)])
 
 
-def test_the_arguments_of_a_call_are_canonicalised_once_and_parsed_once_on_each_side(shop: Shop) -> None:
-    """The gate's side decides on a parse of the bytes, and the tool runs from another of the same: no permit leaves the process."""
+def test_the_arguments_of_a_call_are_canonicalised_twice_and_parsed_once_on_each_side(shop: Shop) -> None:
+    """The gate's side decides on a parse of the bytes, and the tool runs from another of the same: no permit leaves the process. What it
+    runs with is compared as bytes.
+    """
     (get,) = guard_tools([shop.tool("orders.get")], run=shop.run())
     args, worked = {"order_id": ORDER}, Counter[str]()
 
@@ -588,7 +590,7 @@ def test_the_arguments_of_a_call_are_canonicalised_once_and_parsed_once_on_each_
     finally:
         sys.setprofile(None)
     assert shop.ran_names() == ["orders.get"]
-    assert worked == {"canonical": 1, "parse": 2, "digest": 1}
+    assert worked == {"canonical": 2, "parse": 2, "digest": 1}
 
 
 def test_values_by_position_are_refused_unless_they_are_the_one_text(shop: Shop) -> None:

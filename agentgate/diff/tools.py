@@ -167,10 +167,8 @@ def _possible_presences(needs: list[_Need]) -> Iterator[Presence]:
     for name in dict.fromkeys(chain(*[names for _, names in sides])):
         if name not in {ANY, NONE}:
             kinds = tuple(
-                [
-                    _answer_if_unclear(workflow, name) if name in names else ""
-                    for workflow, names in sides
-                ]
+                _answer_if_unclear(workflow, name) if name in names else ""
+                for workflow, names in sides
             )
             groups.setdefault(kinds, name)
     if len(groups) <= _MAX_INTENTS:

@@ -9,11 +9,11 @@ the fence of whoever holds the lock, and the rest is as ever.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
 
 from agentgate.errors import StoreUnavailable
+from agentgate.shell.context import set_variables
 from agentgate.shell.step import Flow, Sleep
 from agentgate.stores import ops
 from agentgate.values.refusal import Failure, Reason, RunRefused
@@ -58,11 +58,6 @@ def wait_for_lock(header: Header, holder: str, wait: float) -> Flow:
         yield Sleep(_BETWEEN)
 
 
-@contextmanager
-def bind_fence(run: str, fence: int) -> Iterator[None]:
+def bind_fence(run: str, fence: int) -> set_variables:
     """What mints in a run here holds its lock."""
-    reset = FENCES.set({**FENCES.get(), run: fence})
-    try:
-        yield
-    finally:
-        FENCES.reset(reset)
+    return set_variables((FENCES, {**FENCES.get(), run: fence}))

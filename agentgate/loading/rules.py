@@ -134,10 +134,8 @@ def argument_rule(site: Site, tool: str, name: str, block: ArgumentBlock, at: Pl
         operators["one_of"] = _Reading(at, kind).constants("each_in", list(block.each_in))
     sources = site.sources(block.from_, at["from"]) if block.from_ else ()
     sources = tuple(
-        [
-            site.built(Source, source.kind, "", tool) if source in BY_YES else source
-            for source in sources
-        ]
+        site.built(Source, source.kind, "", tool) if source in BY_YES else source
+        for source in sources
     )
     if block.select:
         selected = read_select(site, tool, block.select, kind, at["select"])

@@ -666,12 +666,10 @@ class Tool:
         dependencies = []
         for tool in dict.fromkeys([*referred, *[order.require for order in self.sequence]]):
             origins = tuple(
-                [
-                    (name, sources)
-                    for name, own in calls.items()
-                    for called, sources in own
-                    if called == tool
-                ]
+                (name, sources)
+                for name, own in calls.items()
+                for called, sources in own
+                if called == tool
             )
             bounded = tuple(name for name, called in bounds.items() if called == tool)
             within = min(

@@ -533,11 +533,9 @@ OPERATORS: tuple[type[Operator], ...] = (
 def compiled(values: Any) -> tuple[Operator, ...]:
     """The operators that a rule states, in the order of the table, as a flat tuple."""
     return tuple(
-        [
-            operator(value)
-            for operator in OPERATORS
-            if (value := getattr(values, operator.field)) is not None
-        ]
+        operator(value)
+        for operator in OPERATORS
+        if (value := getattr(values, operator.field)) is not None
     )
 
 

@@ -74,7 +74,7 @@ class Selector:
     @cached_property
     def forms(self) -> tuple[tuple[str, re.Pattern[str]], ...]:
         """For each key of `by`, the form in which the user's words carry it."""
-        return tuple([(key, _form(key, self.nouns)) for key, _ in self.by])
+        return tuple((key, _form(key, self.nouns)) for key, _ in self.by)
 
 
 Scalar = str | int | bool | Decimal
@@ -231,17 +231,15 @@ class Rule:
     said_as: str = field_(default="", init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        calls = tuple([s for s in self.sources if s.tool])
+        calls = tuple(s for s in self.sources if s.tool)
         whole = (MODEL,) if self.type == "text" else (MODEL, PROMPT)
-        alone = tuple([s for s in self.sources if not s.tool and s not in whole])
+        alone = tuple(s for s in self.sources if not s.tool and s not in whole)
         derived = {
             "operators": compiled(self),
             "references": calls if self.at_most is None else (*calls, self.at_most),
             "calls": tuple(
-                [
-                    (tool, tuple([s for s in calls if s.tool == tool]))
-                    for tool in dict.fromkeys([s.tool for s in calls])
-                ]
+                (tool, tuple(s for s in calls if s.tool == tool))
+                for tool in dict.fromkeys([s.tool for s in calls])
             ),
             "alone": alone,
             "joint": bool(calls) and not (alone or self.any_call or self.named_first),

@@ -106,10 +106,8 @@ class RouteShape:
         self.method = method
         self.template = template
         self._segments = tuple(
-            [
-                (s[1:-1], True) if s[:1] + s[-1:] == "{}" else (s, False)
-                for s in template[1:].split("/")
-            ]
+            (s[1:-1], True) if s[:1] + s[-1:] == "{}" else (s, False)
+            for s in template[1:].split("/")
         )  # a hole?
         holes, literal = (
             [text for text, hole in self._segments if hole is wanted]

@@ -50,6 +50,7 @@ from agentgate.integrations.langchain.held import HeldInThread, ask_person, is_i
 from agentgate.integrations.langchain.outcomes import CallRefused, add_refusal
 from agentgate.integrations.langchain.task import NO_TASK, TaskCall, Wait
 from agentgate.redemption.credential import UpstreamCredential
+from agentgate.shell.context import set_variables
 from agentgate.shell.drive import in_a_thread
 from agentgate.token.mint import CallToken
 from agentgate.values.refusal import Code, misformed
@@ -131,24 +132,6 @@ def attempt_of(tool_call_id: str | None) -> tuple[str, int]:
     """
     found = _AGAIN.fullmatch(tool_call_id or "")
     return (found[1], int(found[2])) if found else (tool_call_id or "", 0)
-
-
-class bound:  # noqa: N801 - used as a function
-    """Set context variables, and put back what they were. Each call enters several, so it is no
-    generator.
-    """
-
-    __slots__ = ("_pairs", "_resets")
-
-    def __init__(self, *pairs: tuple[ContextVar[Any], Any]) -> None:
-        self._pairs = pairs
-
-    def __enter__(self) -> None:
-        self._resets = [var.set(value) for var, value in self._pairs]
-
-    def __exit__(self, *_: object) -> None:
-        for reset in self._resets:
-            reset.var.reset(reset)
 
 
 @value_class
@@ -336,7 +319,7 @@ def _carry_out(proposal: ProposedCall, run: Any, decision: Any, execute: Execute
     runs_here = not isinstance(decision, Allow | Unenforced)
     key = "" if runs_here and not decision.acts else decision.idempotency_key
     upstream = decision.credential if runs_here and decision.has_credential else None
-    with bound(
+    with set_variables(
         (PROPOSAL, None), (RUN, run), (TOKEN, token), (KEY, key), (CREDENTIAL, upstream)
     ):
         if runs_here:

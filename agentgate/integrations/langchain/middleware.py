@@ -43,7 +43,6 @@ from agentgate.integrations.langchain.calls import (
     Ask,
     Steps,
     adrive,
-    bound,
     drive,
     refusal,
 )
@@ -76,6 +75,7 @@ from agentgate.integrations.langchain.turns import (
     texts_of,
     words_of,
 )
+from agentgate.shell.context import set_variables
 from agentgate.values.refusal import NOT_SHOWN, Code, Failure, Reason, RunRefused
 from agentgate.values.request import THREAD
 from agentgate.values.visible import visible
@@ -501,7 +501,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         elif forged := forged_name(tool, request.tool_call["args"]):
             yield _refused(Code.INVALID_ARGUMENTS, name, call_id, forged)
         else:
-            with bound(
+            with set_variables(
                 (RUN, run),
                 (HOST, host),
                 (INJECTED_FOR, call_id),

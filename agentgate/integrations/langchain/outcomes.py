@@ -18,6 +18,7 @@ from langchain_core.tools import ToolException
 from agentgate.decision.answer import Deny
 from agentgate.decision.hold import Hold
 from agentgate.errors import AgentGateError, CallDenied
+from agentgate.shell.context import set_variables
 from agentgate.values.refusal import Code, Failure, Reason, RunRefused, code_of
 from agentgate.values.value_class import value_class
 from agentgate.values.visible import visible
@@ -92,11 +93,8 @@ _OUTCOMES: ContextVar[list[CallOutcome] | None] = ContextVar(
 def call_outcomes() -> Iterator[list[CallOutcome]]:
     """The refused and held calls of the invokes in this block, as they come."""
     seen: list[CallOutcome] = []
-    reset = _OUTCOMES.set(seen)
-    try:
+    with set_variables((_OUTCOMES, seen)):
         yield seen
-    finally:
-        _OUTCOMES.reset(reset)
 
 
 def _add(outcome: CallOutcome) -> None:

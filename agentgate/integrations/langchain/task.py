@@ -23,6 +23,7 @@ from threading import RLock
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from agentgate.shell.context import set_variables
 from agentgate.values.value_class import value_class
 
 GATHER = 0.25  # seconds for the other calls of a step to begin
@@ -207,11 +208,10 @@ def in_task(
                 } | {key: GraphStep()}
             call.step = of.steps[key]
             call.step.begin(call)
-    reset = _CURRENT.set(call)
     try:
-        yield call
+        with set_variables((_CURRENT, call)):
+            yield call
     finally:
-        _CURRENT.reset(reset)
         if call.step:
             call.step.held.pop(call, None)
             call.step.end(call)

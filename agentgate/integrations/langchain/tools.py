@@ -15,7 +15,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from inspect import getattr_static
 from types import FunctionType, MethodType
 from typing import Any, TypeVar
@@ -45,7 +45,6 @@ from agentgate.integrations.langchain.calls import (
     Execute,
     ProposedCall,
     adrive,
-    bound,
     drive,
     locked_steps,
     refusal_of,
@@ -55,6 +54,7 @@ from agentgate.integrations.langchain.guard import Guard, Host, Injections
 from agentgate.integrations.langchain.one_thread import in_one_thread, queue_call
 from agentgate.integrations.langchain.task import in_task
 from agentgate.redemption.credential import UpstreamCredential
+from agentgate.shell.context import set_variables
 from agentgate.token.mint import CallToken
 from agentgate.values.refusal import Code, RunRefused
 from agentgate.workflow.model import Tool as Declared
@@ -109,7 +109,9 @@ def call_token() -> CallToken:
     Raises:
         LookupError: not inside such a tool.
     """
-    return _current(TOKEN.get(), "call token", "a guarded tool whose workflow says 'redeem: server'")
+    return _current(
+        TOKEN.get(), "call token", "a guarded tool whose workflow says 'redeem: server'"
+    )
 
 
 def idempotency_key() -> str:
@@ -142,9 +144,7 @@ def _current(value: T | None, what: str, who: str) -> T:
     return value
 
 
-def use_run(
-    run: Any, *, inject: Mapping[str, Any] | None = None
-) -> AbstractContextManager[None]:
+def use_run(run: Any, *, inject: Mapping[str, Any] | None = None) -> set_variables:
     """Bind a `Run` or `AsyncRun` to the current context, for guarded tools that were given
     none.
 
@@ -158,7 +158,7 @@ def use_run(
     Raises:
         ConfigError: `inject` is no mapping of names.
     """
-    return bound((RUN, run), (HOST, None if inject is None else Host(run, inject)))
+    return set_variables((RUN, run), (HOST, None if inject is None else Host(run, inject)))
 
 
 def _guard_of(tool: Any) -> Guard:
@@ -310,7 +310,7 @@ def _guarded_class(base: Any) -> type[BaseTool]:
             return await in_one_thread(proposal, base_arun(self, *args, **kwargs))
 
         async def execute(step: Execute) -> Any:
-            with bound((CLEARED, Cleared(self, _values(step.args, step.kwargs)))):
+            with set_variables((CLEARED, Cleared(self, _values(step.args, step.kwargs)))):
                 return await base_arun(self, *step.args, **step.kwargs)
 
         return await adrive(locked_steps(self, _guard_of(self), args, kwargs), execute)
@@ -468,7 +468,7 @@ def _proposed(
     ready, forged = guard.received(tool_input, tool_call_id, ours, trusted=trusted)
     with in_task(run, kwargs.get("config"), tool_call_id) as call:
         proposal = ProposedCall(tool, tool_call_id, forged, call, declared)
-        with bound((PROPOSAL, proposal), (INJECTED_FOR, None), (CLEARED, None)):
+        with set_variables((PROPOSAL, proposal), (INJECTED_FOR, None), (CLEARED, None)):
             yield proposal, ready
 
 

@@ -38,6 +38,7 @@ from agentgate.integrations.asgi.received import (
     refuse_request,
     replace_headers,
 )
+from agentgate.shell.context import set_variables
 from agentgate.values.refusal import Code
 from agentgate.values.value_class import value_class
 from agentgate.values.visible import visible
@@ -173,13 +174,10 @@ async def take_token(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -
         )
     if "_meta" in params:
         params["_meta"] = without(params["_meta"])
-    reset = TAKEN.set(taken)
-    try:
+    with set_variables((TAKEN, taken)):
         return await call_next(
             replace(ctx, params=params, meta=without(ctx.meta), request=request)
         )
-    finally:
-        TAKEN.reset(reset)
 
 
 DENIAL: Final = "dev.agentgate/denial"

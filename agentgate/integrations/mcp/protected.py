@@ -26,7 +26,7 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -58,6 +58,7 @@ from agentgate.integrations.asgi.server import ToolServer
 from agentgate.integrations.mcp.carried import NOTHING, TAKEN, TakenToken
 from agentgate.redemption.credential import raise_instead
 from agentgate.redemption.verifier import AwaitedCall
+from agentgate.shell.context import set_variables
 from agentgate.values.canonical import canonical, definition_digest
 from agentgate.values.refusal import NOT_SHOWN, Code
 from agentgate.values.visible import visible
@@ -298,7 +299,7 @@ class ProtectedTools:
         await call.__aenter__()
         try:
             await self._check_definition(call, name, listed)
-            with _running(call):
+            with set_variables((_CALL, call), (TAKEN, NOTHING)):
                 result = await body(call.args)
             ended, structured = _read(result)
             with CancelScope(shield=True):  # whoever asked may have gone
@@ -419,17 +420,6 @@ async def _known(name: str, listed: Callable[[], Awaitable[Iterable[Tool]]]) -> 
 
 class _OtherDefinition(NotDone):
     """Nothing ran."""
-
-
-@contextmanager
-def _running(call: AwaitedCall) -> Iterator[None]:
-    reset = _CALL.set(call)
-    taken = TAKEN.set(NOTHING)
-    try:
-        yield
-    finally:
-        _CALL.reset(reset)
-        TAKEN.reset(taken)
 
 
 def _read(result: Any) -> tuple[bool, Any]:

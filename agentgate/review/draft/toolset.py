@@ -200,12 +200,10 @@ def from_langchain(where: str) -> tuple[DeclaredTool, ...]:
 
     tools = import_tools(where)
     return tuple(
-        [
-            DeclaredTool(
-                t.name, t.description, shown_schema(t), definition_of(t), _hints(t.metadata)
-            )
-            for t in tools
-        ]
+        DeclaredTool(
+            t.name, t.description, shown_schema(t), definition_of(t), _hints(t.metadata)
+        )
+        for t in tools
     )
 
 

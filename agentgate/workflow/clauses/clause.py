@@ -264,7 +264,7 @@ Checks = tuple[Check, ...]
 
 def compiled(rule: Any, *kinds: type[WorkflowClause]) -> Checks:
     """The clauses of these kinds that a rule states."""
-    return tuple([check_of(clause) for kind in kinds for clause in kind.compiled(rule)])
+    return tuple(check_of(clause) for kind in kinds for clause in kind.compiled(rule))
 
 
 def check_of(clause: WorkflowClause) -> Check:
