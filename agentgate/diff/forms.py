@@ -21,8 +21,7 @@ _DATE = f"(?:[0-9]{{4}}-{_DAY_OF_MONTH}|{_LEAP}-02-29)"
 _TIME = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 _FORMS = {
     **{
-        kind: source_of(kind)
-        for kind in ("email", "iban", "domain", "user", "channel", "path", "phone", "id")
+        kind: source_of(kind) for kind in "email iban domain user channel path phone id".split()
     },
     "url": source_of("url").replace(r"(?=www\.)", ""),  # what looks ahead is in `_ALSO`
     "date": _DATE,

@@ -39,7 +39,7 @@ _KEPT = 1024  # headers, prompts and answers that one gate keeps of each
 Doubts = tuple[tuple[int, str], ...]
 Days = tuple[date, ...]
 # fields stored as they are
-_PLAIN = ("id", "tenant", "workflow", "version", "digest", "opened_at", "expires_at", "day")
+_PLAIN = tuple("id tenant workflow version digest opened_at expires_at day".split())
 # fields that are absent where there is nothing to say, and what they are
 _OPTIONAL: Mapping[str, type] = {
     **dict.fromkeys(("user_until", "agent_until", "held_until"), float),

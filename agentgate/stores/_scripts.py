@@ -17,9 +17,7 @@ from agentgate.values.value_class import value_class
 
 # Scripts on a call's way that touch keys which only the data names, or which their user may only
 # read (ADR 38). All others declare every key (``scripts/_declare.lua``).
-BUILDING = frozenset(
-    {"burn", "live", "mint", "probe_user", "read_run", "recall", "record_outcome"}
-)
+BUILDING = frozenset("burn live mint probe_user read_run recall record_outcome".split())
 _UNDECLARED = "local declare = false"
 _defined_in = re.compile(r"^local (?:function )?(\w+)", re.MULTILINE).findall
 

@@ -42,38 +42,16 @@ MAX_LEEWAY = 5  # seconds
 MAX_HOPS = 8  # nested `act`
 
 # Names in the one order in which the issuer writes them; values are read by position.
-_FIRST = (
-    "iss",
-    "sub",
-    "aud",
-    "client_id",
-    "iat",
-    "exp",
-    "jti",
-    "txn",
-    "scope",
-    "authorization_details",
-    "act",
-    "tenant",
-    "gen",
+_FIRST = tuple(
+    "iss sub aud client_id iat exp jti txn scope authorization_details act tenant gen".split()
 )
 _OPTIONAL = ("cnf", "auth_time", "acr", "amr")
 _SHAPES = frozenset(
     _FIRST + extra for size in range(5) for extra in combinations(_OPTIONAL, size)
 )
-_DETAIL = (
-    *(
-        "type",
-        "locations",
-        "actions",
-        "identifier",
-        "tool_call_id",
-        "workflow",
-        "intent",
-        "run",
-        "call_digest",
-    ),
-    *("arguments_digest", "tool_digest", "identity"),
+_DETAIL = tuple(
+    "type locations actions identifier tool_call_id workflow intent run call_digest "
+    "arguments_digest tool_digest identity".split()
 )
 _DETAIL_SHAPES = frozenset(
     (*_DETAIL, *head, *releases)

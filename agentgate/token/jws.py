@@ -40,7 +40,7 @@ _LAST = (frozenset[int](), frozenset[int](), frozenset(b"AQgw"), frozenset(b"AEI
 _PADDING = (b"", b"", b"==", b"=")
 _ES256 = ECDSA(SHA256())
 # RFC 7518 sections 6.2.2, 6.3.2, 6.4.1
-SECRET = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+SECRET = frozenset("d p q dp dq qi oth k".split())
 _P = 2**255 - 19
 _D = -121665 * pow(121666, -1, _P) % _P
 

@@ -63,10 +63,11 @@ T = TypeVar("T")
 # LangChain fills these; `FILTERED_ARGS` in langchain-core
 _FRAMEWORK = frozenset({"run_manager", "callbacks"})
 # every way to execute a tool; LangChain's own lead to `_run` or `_arun`, where the decision is
-_ENTRY_POINTS = frozenset({
-    "invoke", "ainvoke", "run", "arun", "batch", "abatch", "batch_as_completed", "abatch_as_completed", "stream", "astream",
-    "astream_log", "stream_events", "astream_events", "transform", "atransform", "__call__", "__getattribute__",
-})  # fmt: skip
+_ENTRY_POINTS = frozenset(
+    "invoke ainvoke run arun batch abatch batch_as_completed abatch_as_completed stream astream "
+    "astream_log stream_events astream_events transform atransform __call__ "
+    "__getattribute__".split()
+)
 
 
 def guard_tools(tools: BaseTool | Sequence[BaseTool], *, run: Any = None) -> list[BaseTool]:

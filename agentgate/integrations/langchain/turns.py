@@ -46,7 +46,7 @@ REMOVED = "a human message that the same input removes"
 # messages of one invoke that are read one by one; more are as one that cannot be read
 MAX_DOUBTFUL = 20
 # roles; others may be a user's
-_NO_USERS = frozenset({"assistant", "ai", "system", "developer", "tool", "function"})
+_NO_USERS = frozenset("assistant ai system developer tool function".split())
 # keys of a text block that quotes nothing
 _PLAIN_TEXT = frozenset({"type", "text", "id", "index", "cache_control"})
 
