@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 from agentgate import Allow
 from agentgate.stores import open_store, ops
+from agentgate.values.request import RunState
+from agentgate.values.value_class import names_of
 from agentgate_conformance._book import Book
 from tests.servers import Server
 from tests.shop import ORDER, PROMPT, WORKFLOW, opened, run_of
@@ -24,6 +27,14 @@ def replied(store: Any, run: Any, revision: str) -> tuple[ops.RunRecord, bytes]:
     record = op.parse(raw)
     assert record is not None
     return record, repr(raw).encode()
+
+
+def test_a_run_with_one_more_call_is_else_the_same() -> None:
+    said: list[Any] = [f"its {name}" for name in names_of(RunState) if name != "memo"]
+    run = RunState(*said)
+    calls: Any = "other calls"
+    tried: Any = "other acts"
+    assert run.with_calls(calls, tried, "2") == replace(run, calls=calls, tried=tried, revision="2")
 
 
 def test_of_a_run_whose_turns_are_known_only_the_calls_are_sent(tmp_path: Path, redis_server: Server) -> None:

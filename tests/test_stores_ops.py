@@ -365,6 +365,24 @@ def test_a_reply_reads_the_same_however_it_is_cut(value, sizes):
     assert got == value
 
 
+@given(replies)
+def test_a_reply_that_comes_whole_reads_the_same(value):
+    assert Reply().feed(encode(value)) == value
+
+
+@pytest.mark.parametrize(
+    "reply", [b"*1\r\n$2\r\nabc\r\n", b"*2\r\n$2\r\nab\r\n$1\r\nab\r\n", b"*x\r\n$2\r\nab\r\n", b"*1\r\n$2\r\nab\r\n$0\r\n\r\n"]
+)
+def test_a_reply_whose_sizes_are_not_so_is_refused(reply):
+    with pytest.raises(StoreUnavailable):
+        Reply().feed(reply)
+
+
+@pytest.mark.parametrize("reply", [b"*1\r\n$3\r\nab\r\n", b"*2\r\n$2\r\nab\r\n", b"*1\r\n$2\r\nab", b"*1\r\n$2"])
+def test_a_reply_that_is_not_whole_is_waited_for(reply):
+    assert Reply().feed(reply) is MORE
+
+
 def test_a_reply_that_never_ends_is_refused():
     with pytest.raises(StoreUnavailable, match="64 MiB"):
         Reply().feed(b"$99999999\r\n" + bytes(MAX_REPLY))
