@@ -237,11 +237,7 @@ class Turn:
         signed = _FORMS.signed.search(own, max(0, len(own) - _NEAR))
         return signed.start() if signed else len(own)
 
-    def _only_back(
-        self,
-        start: int,
-        end: int,
-    ) -> bool:
+    def _only_back(self, start: int, end: int) -> bool:
         place = self.low, start, end
         back = end - start <= _SHORT and _FORMS.only_back.match(*place)
         return bool(back and _FORMS.back.search(*place))

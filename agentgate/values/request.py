@@ -546,11 +546,27 @@ class RunState:
     def with_calls(
         self, calls: tuple[EarlierCall, ...], tried: frozenset[str], revision: str
     ) -> RunState:
-        """The run after one more call of it: made anew by each, so without `replace`."""
+        """The run after one more call of it. Each call makes one, so without `replace`, which
+        takes longer.
+        """
         return RunState(
-            *(self.header, self.turns, self.intents, self.prompt, calls, revision),
-            *(self.closed, self.denials_spent, self.acts, self.owned, self.full, self.doubts),
-            *(self.agent_said, tried, self.stored, self.whole, self.remembered),
+            header=self.header,
+            turns=self.turns,
+            intents=self.intents,
+            prompt=self.prompt,
+            calls=calls,
+            revision=revision,
+            closed=self.closed,
+            denials_spent=self.denials_spent,
+            acts=self.acts,
+            owned=self.owned,
+            full=self.full,
+            doubts=self.doubts,
+            agent_said=self.agent_said,
+            tried=tried,
+            stored=self.stored,
+            whole=self.whole,
+            remembered=self.remembered,
         )
 
     @property
