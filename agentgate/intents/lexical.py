@@ -10,8 +10,9 @@ clause, or in a part that may not be the user's own is unclear, too; without a w
 in a question only, the intent is absent. A counter-example with a quantifier does not apply to
 a clause without one. The clearest clause decides. What is said behind a request takes it back,
 in the same turn or a later one: what denies the word or says "stop" makes the intent absent,
-or unclear where it says what is missing so far ("it still has no reviewers"); anything else
-that says no makes it unclear, until it is asked for again. So does a later turn that is not
+or unclear where it says what is missing so far ("it still has no reviewers"), but not what a
+request is to tell ("write to her that it won't come and ask"); anything else that says no makes
+it unclear, until it is asked for again. So does a later turn that is not
 understood and requests nothing. Where the user used none of an intent's words but delegated the
 choice of actions to a source (`agentgate.language.delegation`), the intent's `delegated`
 decides. Where the last turn with a request requests something that no word of any intent
@@ -125,9 +126,8 @@ class Lexical:
         later = state.later
         words = turn.low.split()
         heard = _listen(intents, turn, keys_of(words), later=later)
-        handed = None
-        if any(_asks(intent) or intent.delegated != "deny" for intent in intents):
-            handed = handed_over(turn)
+        delegable = any(_asks(intent) or intent.delegated != "deny" for intent in intents)
+        handed = handed_over(turn) if delegable else None
         requested = {name: one.at for name, one in heard.items() if one.answer}
         said = frozenset(requested)
         for intent in intents:
