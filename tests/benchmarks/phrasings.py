@@ -2,7 +2,7 @@
 
 A line is one run: ``⏎`` is a line break, `` || `` begins another turn. Both halves of a kind have one author, who wrote them before the
 rules for them; `development` was read while these were written, of `measured` only counts were looked at. (Three lines of `measured` were
-seen by accident while the rule for later turns was written.)
+seen by accident while the rule for later turns was written; six of `states` and `negations` after their rule stood.)
 """
 
 from __future__ import annotations
