@@ -7,13 +7,17 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import structlog
+from _pytest.logging import caplog_handler_key
 
 from agentgate import Gate
+from tests import preloaded
 from tests.deadlines import LONG, REAL, python_path, set_call_seconds
 from tests.effort import set_quick
 from tests.servers import Server, redis_binary, valkey_binary
@@ -43,10 +47,35 @@ def pytest_configure(config: pytest.Config) -> None:
     gc.disable()  # until all tests are read: nothing of them is garbage, and each pass looks at all of it
     os.environ["PYTHONPATH"] = python_path(*filter(None, [os.environ.get("PYTHONPATH")]))
     set_call_seconds(LONG)
+    config.option.randomly_reset_seed = False  # nothing draws from what all share, and it takes as long as a small test
     if config.getoption("quick"):
         set_quick()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Logs are caught for tests that ask for them: to catch them looks at every logger, three times for each test."""
+    plugin: Any = session.config.pluginmanager.getplugin("logging-plugin")
+    catch = plugin._runtest_for
+
+    @contextmanager
+    def caught(item: pytest.Item, when: str) -> Iterator[None]:
+        if "caplog" in getattr(item, "fixturenames", ()):
+            with catch(item, when):
+                yield
+        else:
+            item.stash[caplog_handler_key] = plugin.caplog_handler  # its end takes it away
+            yield
+
+    plugin._runtest_for = caught
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """While tests are read, on one processor, another one imports what servers need."""
+    if session.config.getoption("jobs") and not session.config.option.collectonly:
+        preloaded.parent()
 
 
 def pytest_report_header() -> str:

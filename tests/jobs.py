@@ -13,14 +13,13 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import groupby
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
+from selectors import EVENT_READ, DefaultSelector
 from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
-
-from tests import preloaded
 
 FORK = multiprocessing.get_context("fork")
 AT_A_TIME = 3  # so many tests of deadlines, which mostly wait: all of them together leave a processor idle
@@ -59,8 +58,6 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         return None
     session.config.pluginmanager.getplugin("terminalreporter").showfspath = False  # several files at a time
     numbered = [list(file) for _, file in groupby(session.items, lambda item: item.nodeid.partition("::")[0])]
-    if any(item.get_closest_marker("server") for item in session.items):
-        preloaded.parent()  # one for all
     alone, waiting, computing = list[File](), list[File](), list[File]()
     for file in numbered:
         late = [item for item in file if item.get_closest_marker("deadline")]
@@ -84,7 +81,7 @@ class _Lanes:
         self._session, self._hook, self._files = session, session.config.hook, first + second
         numbers = list(range(len(self._files)))
         self._left = numbers[: len(first)], numbers[len(first) :]  # of each list
-        self._lines = dict[Connection, ForkProcess]()
+        self._ready, self._lines = DefaultSelector(), dict[Connection, ForkProcess]()
         self._list = dict[Connection, int]()  # that a process takes from
         self._at = dict[Connection, pytest.Item]()
         self._given = dict[Connection, int]()  # a file that was not begun
@@ -95,12 +92,12 @@ class _Lanes:
         for place in range(min(count, len(self._files))):
             self._start(place % 2)
         while self._lines:
-            for line in wait(self._lines):
-                assert isinstance(line, Connection)
+            for key, _ in self._ready.select():
+                line: Any = key.fileobj
                 try:
                     said = line.recv()
                 except (EOFError, ConnectionResetError):
-                    said = ("ended", None)
+                    said = ("ended", None, [])
                 self._hear(line, *said)
                 if self._session.shouldfail or self._session.shouldstop:
                     for files in self._left:
@@ -127,6 +124,7 @@ class _Lanes:
         process.start()
         theirs.close()
         self._lines[line], self._list[line] = process, which
+        self._ready.register(line, EVENT_READ)
         self._give(line)  # each has one before any has two
 
     def _give(self, line: Connection) -> None:
@@ -136,7 +134,10 @@ class _Lanes:
         with suppress(OSError):
             line.send(given)
 
-    def _hear(self, line: Connection, what: str, said: Any) -> None:
+    def _hear(self, line: Connection, what: str, said: Any, reports: list[Any]) -> None:
+        for data in reports:
+            report = self._hook.pytest_report_from_serializable(config=self._session.config, data=data)
+            self._hook.pytest_runtest_logreport(report=report)
         if what == "next":
             self._give(line)
         elif what == "begin":
@@ -148,13 +149,11 @@ class _Lanes:
             self._at.pop(line, None)
         elif what == "ended":
             self._end(line)
-        else:
-            report = self._hook.pytest_report_from_serializable(config=self._session.config, data=said)
-            self._hook.pytest_runtest_logreport(report=report)
 
     def _end(self, line: Connection) -> None:
         """A process has said that it ends, or it fails the test that it was at, and another takes its place."""
         process, which = self._lines.pop(line), self._list.pop(line)
+        self._ready.unregister(line)
         process.join()
         if line in self._at and not self._session.shouldfail:
             item, text = self._at.pop(line), f"the process of this test ended with {process.exitcode}"
@@ -167,24 +166,30 @@ class _Lanes:
 
 
 class _Teller:
-    """A plugin that tells the parent of each report."""
+    """A plugin that tells the parent of each report: of a failure at once, of others with what it says next."""
 
     def __init__(self, config: pytest.Config, line: Connection) -> None:
-        self._config, self._line = config, line
+        self._config, self._line, self._reports = config, line, list[Any]()
         self._silent = config.option.durations is None and config.option.xmlpath is None
+
+    def say(self, what: str, said: Any = None) -> None:
+        """One message."""
+        self._line.send((what, said, self._reports))
+        self._reports.clear()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or not report.passed or not self._silent:
-            data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
-            self._line.send(("report", data))
+            self._reports.append(self._config.hook.pytest_report_to_serializable(config=self._config, report=report))
+        if report.failed:
+            self.say("failed")
 
 
-def _numbers(line: Connection) -> Iterator[int]:
+def _numbers(line: Connection, teller: _Teller) -> Iterator[int]:
     """The files to run: the next is known before the last test of this one begins."""
     number = line.recv()
     while number is not None:
         yield number
-        line.send(("next", None))
+        teller.say("next")
         number = line.recv()
 
 
@@ -197,10 +202,11 @@ def _work(session: pytest.Session, files: list[File], line: Connection) -> None:
         if each is not None:  # they write to the parent's file
             with TemporaryFile() as file:
                 os.dup2(file.fileno(), each.tmpfile.fileno(), inheritable=False)
-    plugins.register(_Teller(config, line))
+    teller = _Teller(config, line)
+    plugins.register(teller)
     factory: Any = config._tmp_path_factory  # type: ignore[attr-defined]
     folders = factory.getbasetemp()
-    numbers = _numbers(line)
+    numbers = _numbers(line, teller)
     number = next(numbers, None)
     while number is not None:
         factory._basetemp = folders / str(number)  # a small folder is searched sooner
@@ -210,7 +216,7 @@ def _work(session: pytest.Session, files: list[File], line: Connection) -> None:
             if line.poll():  # the run ends here
                 session._setupstate.teardown_exact(None)
                 break
-            line.send(("begin", (number, index)))
+            teller.say("begin", (number, index))
             if index + 1 < len(tests):
                 after: pytest.Item | None = tests[index + 1]
             else:
@@ -218,4 +224,4 @@ def _work(session: pytest.Session, files: list[File], line: Connection) -> None:
                 after = None if following is None else files[following][0]
             config.hook.pytest_runtest_protocol(item=item, nextitem=after)
         number = following
-    line.send(("end", None))
+    teller.say("end")
