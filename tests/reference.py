@@ -15,7 +15,7 @@ from fractions import Fraction
 from itertools import combinations, product
 from typing import Any
 
-from agentgate.decision.origins.labels import Heard, chosen, heard
+from agentgate.decision.origins.labels import Heard, chosen
 from agentgate.language.spans import entities
 from agentgate.language.stems import stems
 from agentgate.values.entities import Key, normal
@@ -26,7 +26,7 @@ from agentgate.workflow.rule import SELECTORS, Fact, Rule, Source
 from tests.reference_numbers import Amount, computed
 from tests.reference_numbers import heard as calculations
 from tests.reference_who import conditions, who
-from tests.reference_words import affirmed, of_themself, stands
+from tests.reference_words import affirmed, heard, of_themself, stands
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,21 @@ import itertools
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 
-from agentgate.decision.origins.labels import Heard, heard
+from agentgate.decision.origins import labels
+from agentgate.decision.origins.labels import Heard
 from agentgate.language.denials import Voice
 from agentgate.language.turn import Turn
 
 _QUOTING = "\"'`*_\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a"
 _BREAKS = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029"
+
+
+@lru_cache(1_000)
+def heard(texts: tuple[str, ...]) -> Heard:
+    """The words that the engine hears; of the same texts, once."""
+    return labels.heard(texts)
 
 
 def stands(turns: tuple[Turn, ...], text: str, *, in_doubt: bool = False) -> bool:
