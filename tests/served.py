@@ -63,7 +63,8 @@ class Process:
         with self.stderr.open("wb") as err, self.stdout.open("wb") as out:
             command: Any = (START, "serve", "--settings", str(self.file))
             self.process: subprocess.Popen[bytes] | Forked
-            if settings.get("workers", 1) > 1:  # its workers are new Pythons, and so it is, too
+            if settings.get("workers", 1) > 1:  # its workers are new Pythons, and so it is, too; one that is killed leaves their counts
+                env["TMPDIR"] = str(folder)
                 self.process = subprocess.Popen([sys.executable, "-c", *command], stdout=out, stderr=err, env=env, cwd=folder)
             else:
                 self.process = Forked(*command, stdout=out, stderr=err, env=env, cwd=folder)
