@@ -27,10 +27,9 @@ def team(tmp_path: Path) -> Team:
 
 
 @pytest.fixture
-def approved(team: Team) -> Team:
+def approved(tmp_path: Path) -> Team:
     """Version 1, signed by Alice and Bob."""
-    team.approve(ALICE, BOB)
-    return team
+    return Team.signed(tmp_path)
 
 
 def second(team: Team, old: str = '"20.00"]', new: str = '"20.00", "30.00"]') -> None:

@@ -26,9 +26,7 @@ R = ApprovalRefusal
 
 @pytest.fixture
 def team(tmp_path: Path) -> Team:
-    team = Team(tmp_path, threshold=2, signers=(ALICE, BOB))
-    team.approve(ALICE, BOB)
-    return team
+    return Team.signed(tmp_path, threshold=2, signers=(ALICE, BOB))
 
 
 def refused(team: Team, root: str | None = None) -> ApprovalRefused:

@@ -50,9 +50,7 @@ REFUND = {"order_id": "ORD-10023344", "amount": "10.00"}
 
 @pytest.fixture
 def team(tmp_path: Path) -> Team:
-    team = Team(tmp_path)
-    team.approve(ALICE, BOB)
-    return team
+    return Team.signed(tmp_path)
 
 
 def opened(team: Team, **more: Any) -> Gate:

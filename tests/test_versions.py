@@ -57,9 +57,7 @@ MORE = """step_up:
 
 @pytest.fixture
 def team(tmp_path: Path) -> Team:
-    team = Team(tmp_path)
-    team.approve(ALICE, BOB)
-    return team
+    return Team.signed(tmp_path)
 
 
 class Gates:
