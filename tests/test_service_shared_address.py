@@ -24,6 +24,7 @@ from tests.test_service_unproven import SLOW, forged, junk, posted
 
 PLACES, LINES = 64, 640  # more than have a place, and than the 256 that are there for whoever says nothing
 CALLS, AT_ONCE = examples(60, 4), 8
+SECONDS = examples(10, 30)  # that a client waits for an answer; quickly many tests share the processors
 ROOT = Path(__file__).parents[1]
 MORE = pytest.mark.thorough("each way, and each kind of junk, is tried in the other three; all of it for a moment in test_service_unproven")
 RESETS = pytest.mark.thorough("who hangs up keeps nobody waiting in test_service_unproven")
@@ -62,7 +63,7 @@ async def calls(place: Place, gate: Process, client: str, *, fresh: bool) -> Cou
 
     async def ask_on() -> None:
         more: dict[str, Any] = {"headers": {"Connection": "close"}} if fresh else {}
-        async with httpx.AsyncClient(base_url=gate.base, timeout=10, trust_env=False, verify=NO_TLS, **more) as http:
+        async with httpx.AsyncClient(base_url=gate.base, timeout=SECONDS, trust_env=False, verify=NO_TLS, **more) as http:
             for number in numbers:
                 try:
                     answer = await ask(http, number)
@@ -74,7 +75,7 @@ async def calls(place: Place, gate: Process, client: str, *, fresh: bool) -> Cou
                 else:
                     ends[str(answer.status_code)] += 1
 
-    async with asyncio.timeout(300):  # a call has ten seconds; a slow machine needs some minutes for all
+    async with asyncio.timeout(300):  # a slow machine needs some minutes for all
         await asyncio.gather(*(ask_on() for _ in range(AT_ONCE)))
     return ends
 

@@ -119,7 +119,7 @@ def _stop_of(
         return _FORMS.colon
     if _FORMS.statement.search(text, near, end):
         return _FORMS.statement_end
-    state = _FORMS.states.search(text, near, end + _FAR)
+    state = _FORMS.states.search(text, near, end + _SUBJECT)
     if state and state.end() == begins:
         return _FORMS.command_ahead
     return None

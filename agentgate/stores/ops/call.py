@@ -209,14 +209,7 @@ def burn(request: BurnRequest, meanwhile: Meanwhile = None) -> Op[BurnReply]:
     )
     token, *more = _server_keys(request.tenant, run, request.audience)
     burned = (f"{token}{jti}", *more)
-    return Op(
-        "burn",
-        lambda kind, head, history: BurnReply(_burn_kind(kind), head, history_of(history)),
-        burned,
-        args,
-        confirm=True,
-        meanwhile=meanwhile,
-    )
+    return Op("burn", _burned, burned, args, confirm=True, meanwhile=meanwhile)
 
 
 @lru_cache(maxsize=64)
@@ -226,6 +219,10 @@ def _names(brokers: tuple[str, ...]) -> bytes:
 
 def _attempt(name: str) -> str:
     return checked_id("attempt", name) if name else ""
+
+
+def _burned(kind: Any, head: bytes, history: Any) -> BurnReply:
+    return BurnReply(_burn_kind(kind), head, history_of(history))
 
 
 def live(request: BurnRequest) -> Op[Living]:
