@@ -24,10 +24,10 @@ from tests.test_service_unproven import SLOW, forged, junk, posted
 
 PLACES, LINES = 64, 640  # more than have a place, and than the 256 that are there for whoever says nothing
 CALLS, AT_ONCE = examples(60, 4), 8
-SECONDS = examples(10, 30)  # that a client waits for an answer; quickly many tests share the processors
 ROOT = Path(__file__).parents[1]
 MORE = pytest.mark.thorough("each way, and each kind of junk, is tried in the other three; all of it for a moment in test_service_unproven")
 RESETS = pytest.mark.thorough("who hangs up keeps nobody waiting in test_service_unproven")
+FLOOD = pytest.mark.flood  # as fast as an attacker can
 MANY = [(said, "hold") for said in ("nothing at all", "an idle connection after an answer", "chunks without end")]
 MANY += [("junk of the client", "repeat"), ("a forged credential", "anew"), *(("junk of nobody", how) for how in ("repeat", "anew"))]
 
@@ -63,7 +63,7 @@ async def calls(place: Place, gate: Process, client: str, *, fresh: bool) -> Cou
 
     async def ask_on() -> None:
         more: dict[str, Any] = {"headers": {"Connection": "close"}} if fresh else {}
-        async with httpx.AsyncClient(base_url=gate.base, timeout=SECONDS, trust_env=False, verify=NO_TLS, **more) as http:
+        async with httpx.AsyncClient(base_url=gate.base, timeout=10, trust_env=False, verify=NO_TLS, **more) as http:
             for number in numbers:
                 try:
                     answer = await ask(http, number)
@@ -87,10 +87,10 @@ async def calls(place: Place, gate: Process, client: str, *, fresh: bool) -> Cou
         ("half a body", "hold"),
         ("a head, and a body that the client waits to send", "hold"),
         ("junk of the client", "anew"),
-        ("a forged credential", "repeat"),
-        pytest.param("junk of the client", "reset", marks=RESETS),
+        pytest.param("a forged credential", "repeat", marks=FLOOD),
+        pytest.param("junk of the client", "reset", marks=[RESETS, FLOOD]),
         ("a body that does not end", "hold"),
-        *(pytest.param(*more, marks=MORE) for more in MANY),
+        *(pytest.param(*more, marks=[MORE, FLOOD] if more[1] == "repeat" else MORE) for more in MANY),
     ],
 )
 async def test_a_client_keeps_its_calls(place: Place, gate: Process, tmp_path: Path, what: str, how: str) -> None:
