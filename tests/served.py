@@ -86,8 +86,8 @@ class Process:
         raise AssertionError(self.stderr.read_text())
 
     def log(self) -> list[dict[str, Any]]:
-        """Every line of its log."""
-        return [json.loads(line) for line in self.stderr.read_text().splitlines()]
+        """Every whole line of its log."""
+        return [json.loads(line) for line in self.stderr.read_text().rpartition("\n")[0].splitlines()]
 
     def end(self) -> int:
         """SIGTERM, and its exit code."""
