@@ -7,14 +7,11 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import structlog
-from _pytest.logging import caplog_handler_key
 
 from agentgate import Gate
 from tests import preloaded
@@ -52,23 +49,6 @@ def pytest_configure(config: pytest.Config) -> None:
         set_quick()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """Logs are caught for tests that ask for them: to catch them looks at every logger, three times for each test."""
-    plugin: Any = session.config.pluginmanager.getplugin("logging-plugin")
-    catch = plugin._runtest_for
-
-    @contextmanager
-    def caught(item: pytest.Item, when: str) -> Iterator[None]:
-        if "caplog" in getattr(item, "fixturenames", ()):
-            with catch(item, when):
-                yield
-        else:
-            item.stash[caplog_handler_key] = plugin.caplog_handler  # its end takes it away
-            yield
-
-    plugin._runtest_for = caught
 
 
 @pytest.hookimpl(tryfirst=True)

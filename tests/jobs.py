@@ -3,7 +3,7 @@
 Reading them takes a processor ten seconds. Workers that each read again (as pytest-xdist's do) cost that much each, so there could be few
 of them, and processors were idle while tests waited for servers. Files are handed out in their order, to whoever has none. Every second
 process begins with those that mostly wait for a time to pass, so that the others have the processors meanwhile. Tests that are marked
-`deadline` come when all others have ended: few at a time, each with the bounds that it has alone. Those that are marked `flood` need
+`deadline` come when all others have ended: few at a time, each with the bounds that it has alone. Those that are marked `alone` need
 whole processors, and come last, one by one.
 """
 
@@ -59,16 +59,16 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         return None
     session.config.pluginmanager.getplugin("terminalreporter").showfspath = False  # several files at a time
     numbered = [list(file) for _, file in groupby(session.items, lambda item: item.nodeid.partition("::")[0])]
-    late, floods, waiting, computing = list[File](), list[File](), list[File](), list[File]()
+    late, alone, waiting, computing = list[File](), list[File](), list[File](), list[File]()
     for file in numbered:
         name, rest = file[0].path.stem.removeprefix("test_"), file
-        for mark, parts in (("deadline", late), ("flood", floods)):
+        for mark, parts in (("deadline", late), ("alone", alone)):
             parts.extend(_parts([item for item in rest if item.get_closest_marker(mark)], TOGETHER))
             rest = [item for item in rest if not item.get_closest_marker(mark)]
         (waiting if name in WAITING else computing).extend(_parts(rest, WAITING.get(name, WHOLE)))
     _Lanes(session, computing, waiting).run(jobs)
     _Lanes(session, late, []).run(min(jobs, AT_A_TIME))
-    _Lanes(session, floods, []).run(1)
+    _Lanes(session, alone, []).run(1)
     return True
 
 

@@ -21,13 +21,18 @@ from tests.approvals_team import ALICE, BOB, CAROL, PATH, WORKFLOW, Team, key
 WORKFLOWS, MOST = 30, 4.0  # measured 2.1
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """Processor seconds of one call."""
-    start = time.process_time()
-    call()
-    return time.process_time() - start
+def least(call: Callable[[], object]) -> float:
+    """Processor seconds of the quickest of seven."""
+
+    def once() -> float:
+        start = time.process_time()
+        call()
+        return time.process_time() - start
+
+    return min(once() for _ in range(7))
 
 
+@pytest.mark.alone
 def test_verifying_costs_little_beyond_the_signatures(tmp_path: Path):
     team = Team(tmp_path)
     for number in range(WORKFLOWS):
@@ -49,7 +54,7 @@ def test_verifying_costs_little_beyond_the_signatures(tmp_path: Path):
         assert len(found) == WORKFLOWS
         assert all(approved is not None and len(approved.signers) == 3 for approved in found)
 
-    ratio = min(seconds(verified) / seconds(bare) for _ in range(7))  # each beside the other, as the machine is just then
+    ratio = least(verified) / least(bare)
     assert ratio < MOST, f"{ratio:.1f} times the bare signature checks"
 
 

@@ -20,7 +20,7 @@ ENDS = "def test_ends():\n    time.sleep(0.5)\n    open('ended', 'w').close()\n"
 def run(folder: Path, *options: str, **files: str) -> subprocess.CompletedProcess[str]:
     for name, text in files.items():
         (folder / f"test_{name}.py").write_text(text)
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n deadline\n flood\n")
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n deadline\n alone\n")
     command = [sys.executable, "-m", "pytest", "-q", *"-p tests.jobs -p no:cacheprovider --jobs=2".split(), *options]
     env = {"PYTHONPATH": python_path(str(ROOT)), "PATH": "/bin", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     ended = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
@@ -33,11 +33,11 @@ def test_every_test_of_every_file_runs_once_and_those_of_deadlines_last(tmp_path
     assert (ended.returncode, re.search(r"\d.* passed in", ended.stdout)[0]) == (0, "6 passed in"), ended.stdout  # type: ignore[index]
 
 
-def test_floods_come_last_one_by_one(tmp_path: Path) -> None:
+def test_those_that_need_whole_processors_come_last_one_by_one(tmp_path: Path) -> None:
     late = "@pytest.mark.deadline\ndef test_late():\n    time.sleep(0.5)\n    open('late', 'w').close()\n"
     body = "assert os.path.exists('late')\n    os.mkdir('one')\n    time.sleep(0.5)\n    os.rmdir('one')\n"
-    flood = f"@pytest.mark.flood\ndef test_flood():\n    {body}"
-    ended = run(tmp_path, a=GOOD + flood, b=GOOD + late, c=GOOD + flood)
+    alone = f"@pytest.mark.alone\ndef test_alone():\n    {body}"
+    ended = run(tmp_path, a=GOOD + alone, b=GOOD + late, c=GOOD + alone)
     assert (ended.returncode, "6 passed" in ended.stdout) == (0, True), ended.stdout
 
 
