@@ -346,6 +346,7 @@ def test_what_was_proven_and_denied_is_on_record_at_once(place: Place, gate: Pro
 IN_NO_LINE = pytest.mark.thorough("what an exchange waits for, and the line beside it")
 
 
+@pytest.mark.alone  # as fast as can be, as in test_service_shared_address
 @pytest.mark.parametrize(
     "request_",
     [pytest.param(b"", id="exchange"), pytest.param(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", id="metrics", marks=IN_NO_LINE)],
