@@ -29,6 +29,9 @@ from tests.served_notes import Notes, Place, error_of
 from tests.served_notes import place as place  # noqa: PLC0414 - a fixture
 
 
+STARTS_SLOWLY = 'import sys, time\nif "spawn_main" in "".join(sys.orig_argv):\n    time.sleep(7)\n'  # a worker, with its imports
+
+
 def until(holds: Callable[[], object], gate: Process) -> None:
     deadline = time.monotonic() + 20
     while not holds():
@@ -70,6 +73,15 @@ def test_workers_end_with_a_supervisor_that_was_killed(place: Place, tmp_path: P
             for each in left:
                 with suppress(psutil.NoSuchProcess):
                     each.kill()
+
+
+@pytest.mark.thorough("ten seconds; that workers start at all is tested with each test of them")
+def test_workers_that_start_slowly_are_not_killed_for_it(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(STARTS_SLOWLY)
+    settings = {**place.settings, "workers": 2, "audit": str(tmp_path / "audit")}
+    with served(place.folder, settings, PYTHONPATH=str(tmp_path)) as gate:
+        until(lambda: events(gate, "serving") == 2, gate)
+        assert not [line for line in gate.log() if "died" in line["event"]]
 
 
 def test_workers_answer_as_one_reload_and_are_replaced(place: Place, tmp_path: Path) -> None:

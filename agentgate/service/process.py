@@ -137,6 +137,9 @@ def supervise(config: Config) -> int:
 HEADER_SECONDS = 10
 IDLE_SECONDS = 5
 END_SECONDS = 10
+# that a worker has to say it is there: on a busy machine its imports take longer than uvicorn's
+# five, and it would be killed and started again for ever
+WORKER_SECONDS = 30
 ANSWER_SECONDS = 60  # from a whole head until the answer was taken
 # objects: a few requests make the 700 after which Python looks for cycles, and hardly any cycle
 _COLLECTED_AFTER = 20_000
@@ -386,6 +389,7 @@ def serve(
         proxy_headers=False,  # the gate reads them itself, from configured proxies only
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=END_SECONDS,
+        timeout_worker_healthcheck=WORKER_SECONDS,
         h11_max_incomplete_event_size=MAX_HEAD,
         backlog=BACKLOG,
     )
