@@ -28,7 +28,6 @@ from tests.served import Asking, Process, served, toml
 from tests.served_notes import Notes, Place, error_of
 from tests.served_notes import place as place  # noqa: PLC0414 - a fixture
 
-
 STARTS_SLOWLY = 'import sys, time\nif "spawn_main" in "".join(sys.orig_argv):\n    time.sleep(7)\n'  # a worker, with its imports
 
 
