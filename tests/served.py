@@ -83,7 +83,8 @@ class Process:
                     return
             except (httpx.TransportError, OSError):
                 time.sleep(0.05)
-        raise AssertionError(self.stderr.read_text())
+        self.end()
+        raise AssertionError(f"not ready after 30 seconds: {self.stderr.read_text()}")
 
     def log(self) -> list[dict[str, Any]]:
         """Every whole line of its log."""

@@ -141,8 +141,14 @@ WAYS: dict[str, Callable[[Chat], Any]] = {
 UNREADABLE = {"too long to be read", "with what no text may hold", "behind a hundred others"}  # each may deny every value, too
 
 
-@pytest.mark.parametrize("restarted", [False, True])
-@pytest.mark.parametrize("way", WAYS)
+RESTARTED = {"a proof that was used", "behind a hundred others"}  # quickly, after a restart
+MORE = pytest.mark.thorough("what is heard after a restart, in more ways")
+
+
+@pytest.mark.parametrize(
+    ("way", "restarted"),
+    [*((way, False) for way in WAYS), *(pytest.param(way, True, marks=[] if way in RESTARTED else MORE) for way in WAYS)],
+)
 def test_a_no_that_cannot_be_attributed_leaves_nothing_granted(shop: Shop, way: str, *, restarted: bool) -> None:
     chat = Chat(shop, *([say()] * (2 if way == "a proof that was used" else 1)), calls(NOTE), say())
     if restarted:

@@ -201,6 +201,7 @@ print((psutil.Process().memory_info().rss - before) / len(catalog), len(catalog.
 """
 
 
+@pytest.mark.thorough("memory, of many workflows")
 def test_a_workflow_takes_at_most_eight_kilobytes(tmp_path):
     count = 1200  # of few, the pages that the process took at once say more than the workflows
     for name, number in (("one", 1), ("many", count)):

@@ -391,7 +391,9 @@ def test_a_shard_that_is_lost_takes_its_own_tenants_only(tmp_path: Path, opened:
 class TestSharded(StoreConformance):
     """The suite of every store. A shard refuses a script that touches a key of another slot, so it also shows that none does."""
 
-    @pytest.fixture(params=["sync", "async"])
+    @pytest.fixture(
+        params=[pytest.param("sync", marks=pytest.mark.thorough("as in test_declared_keys, whose scripts are watched")), "async"]
+    )
     def store(self, request: pytest.FixtureRequest, lasting: Shards) -> Iterator[Store]:
         for server in lasting.primaries:
             server.command("FLUSHALL")

@@ -61,6 +61,7 @@ def test_somebody_of_the_auditors_group_signs_in_with_a_passkey_and_out(chromium
         assert tab.logged() == []
 
 
+@pytest.mark.thorough("how pages look; what is on them is tested with and without scripts")
 @pytest.mark.parametrize(("width", "dark"), SCREENS)
 def test_pages_fit_and_axe_finds_nothing_serious(chromium: Browser, place: Audited, width: int, dark: Any, tmp_path: Path) -> None:
     pictures = Path(os.environ.get("PICTURES", tmp_path))

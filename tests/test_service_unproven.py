@@ -408,6 +408,7 @@ def test_of_connections_that_come_together_none_is_dropped_and_few_are_accepted_
     assert max(map(int, rounds.read_text().split())) == BACKLOG == 2
 
 
+@pytest.mark.thorough("each worker is as the one process")
 def test_each_of_several_workers_answers_for_its_health_beside_who_is_slow(place: Place, tmp_path: Path) -> None:
     settings = {**place.settings, "connections": 32, "workers": 2, "audit": str(tmp_path / "audit")}
     with served(tmp_path, settings) as gate, ExitStack() as lines:

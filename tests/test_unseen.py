@@ -45,6 +45,7 @@ def test_unseen_prompts_and_attacks(tmp_path: Path, files: tuple[str, ...], auto
     assert writes["k"] <= minted[0]
 
 
+@MANY
 def test_runs_of_real_models() -> None:
     folder = BENCHMARKS / "agentdojo"
     args = ["evaluate", str(folder / "real.jsonl.xz"), "--tools", str(folder / "tools.jsonl"), "--workflows", str(folder)]

@@ -15,7 +15,8 @@ from tests.benchmarks.yeses import HERE, SETS, measure
 DOJO = [name for name in SETS["unseen"] if "dojo" in name]
 
 
-@pytest.mark.parametrize("files", [DOJO, pytest.param(SETS["unseen"], marks=pytest.mark.thorough("the same, of six times the episodes"))])
+@pytest.mark.thorough("numbers over many episodes; each rule of what a yes names is tested by itself")
+@pytest.mark.parametrize("files", [DOJO, SETS["unseen"]])
 def test_what_a_yes_names_lets_no_more_pass_for_a_careful_user(files: list[str]) -> None:
     before, after = (measure(files, variant, ("careful", "slips once")) for variant in ("before", "reads"))
     assert after["attacker writes"] == before["attacker writes"] > 0

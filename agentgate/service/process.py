@@ -58,9 +58,13 @@ class Workers(Multiprocess):
                 os.kill(worker.pid, signal.SIGHUP)
 
     def keep_subprocess_alive(self) -> None:
-        """Each worker that starts makes the queue as short as its rounds."""
+        """Each worker that starts makes the queue as short as its rounds. Its end of its line is
+        closed here, so that nobody waits for the answer of a worker that ended.
+        """
         for shared in self.sockets:
             shared.listen(WAITING)
+        for worker in self.processes:
+            worker.child_conn.close()
         super().keep_subprocess_alive()
 
     @property

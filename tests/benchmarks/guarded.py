@@ -174,16 +174,17 @@ def throughput(scale: Scale) -> Measuring:
                 yield
             told = f"{threads} threads" + (f", {refused[0]} of {3 * each * threads * _TURN} refused" if refused[0] else "")
             rows.append(_throughput(f"throughput_{threads}", told, median(took[guarded]), median(took[baseline])))
-        tasks = asyncio.run(_tasks(folder, store))
+        tasks, late = asyncio.run(_tasks(folder, store))
         yield
-        rows.append(_throughput("throughput_64_tasks", "64 tasks of one event loop", tasks, median(took[baseline])))
+        told = "64 tasks of one event loop" + (f", {late} of {_TURN * 64} refused" if late else "")
+        rows.append(_throughput("throughput_64_tasks", told, tasks, median(took[baseline])))
         for client in clients:
             client.close()
     return rows
 
 
-async def _tasks(folder: Path, store: str) -> float:
-    """Microseconds a call, by 64 tasks with a run each."""
+async def _tasks(folder: Path, store: str) -> tuple[float, int]:
+    """Microseconds a call, by 64 tasks with a run each; and how many were refused, as too late."""
     gate = await AsyncGate.open_unsafe_unapproved(
         folder / "workflows", issuer=world.ISSUER, audit="memory://", store=store, **{**MOST, "at_once": 64}
     )
@@ -191,16 +192,22 @@ async def _tasks(folder: Path, store: str) -> float:
     named: dict[str, Any] = {"tenant": "acme", "user": user, "agent": desk, "prompt": "What is the status of ORD-10023344?"}
     runs = [await gate.open_run("support.order-status", **named) for _ in range(64)]
 
-    async def work(run: Any) -> None:
+    async def work(run: Any) -> int:
+        refused = 0
         for number in range(_TURN):
-            async with await run.perform("orders.get", world.LOOKED_UP, tool_call_id=f"call_{number}") as call:
-                await call.record_result({"status": "delivered"})
+            answer = await run.perform("orders.get", world.LOOKED_UP, tool_call_id=f"call_{number}")
+            if isinstance(answer, Deny | StepUp):
+                refused += 1
+            else:
+                async with answer:
+                    await answer.record_result({"status": "delivered"})
+        return refused
 
     start = time.perf_counter()
-    await asyncio.gather(*map(work, runs))
+    refused = sum(await asyncio.gather(*map(work, runs)))
     took = time.perf_counter() - start
     await gate.close()
-    return took / (_TURN * 64) * 1e6
+    return took / (_TURN * 64) * 1e6, refused
 
 
 def _throughput(name: str, who: str, each: float, bare: float) -> Row:
