@@ -14,7 +14,7 @@ from tests.diff_oracle_z3 import wider
 from tests.effort import examples
 from tests.generate import Generator
 
-PAIRS_BY_FORCE = examples(600, 12)
+PAIRS_BY_FORCE = examples(600, 20)
 PAIRS_BY_SOLVER = examples(3000, 60)
 PAIRS_TOGETHER = examples(200)
 

@@ -35,7 +35,7 @@ MORE = pytest.mark.thorough("the same store, lost in another way or asked by ano
         ("out of memory", {AGAIN}, {AGAIN}, True),
         ("gates' clocks -1 h", {AGAIN}, {AGAIN}, True),
         ("Sentinel: primary cut off", {AGAIN}, {AGAIN}, True),
-        ("cluster: slots move", {AGAIN}, {AGAIN}, True),
+        pytest.param("cluster: slots move", {AGAIN}, {AGAIN}, True, marks=pytest.mark.thorough("a slot moves under load in test_cluster")),
     ],
 )
 def test_nothing_happens_twice(name, before, since, goes_on):
