@@ -58,8 +58,8 @@ class Workers(Multiprocess):
                 os.kill(worker.pid, signal.SIGHUP)
 
     def keep_subprocess_alive(self) -> None:
-        """Each worker that starts makes the queue as short as its rounds. Its end of its line is
-        closed here, so that nobody waits for the answer of a worker that ended.
+        """Each worker that starts makes the queue as short as its rounds. This process closes
+        its copy of the worker's end of their line: else it waits for the answer of one that ended.
         """
         for shared in self.sockets:
             shared.listen(WAITING)
