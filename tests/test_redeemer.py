@@ -327,10 +327,11 @@ async def test_a_token_counts_once_and_a_forged_or_foreign_one_never_reaches_the
 async def test_a_redemption_whose_answer_is_lost_runs_nothing_is_sent_once_and_the_call_may_be_asked_again(
     world: World, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentgate.integrations.redeemer.SECONDS", 0.5)
     world.between.does = [("/v1/redeem", fault)]
     token = world.token("notes.write", HELLO)
-    answer = await world.send(token, "notes.write", HELLO)
+    with monkeypatch.context() as short:
+        short.setattr("agentgate.integrations.redeemer.SECONDS", 0.5)
+        answer = await world.send(token, "notes.write", HELLO)
     assert (answer.status_code, bool(answer.headers["Retry-After"]), world.tools.seen) == (503, True, [])
     assert len(world.between.asked("/v1/redeem")) == 1
     assert (await world.send(token, "notes.write", HELLO)).status_code == 401  # it is burned
