@@ -7,11 +7,12 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -206,11 +207,13 @@ def _environment(home: Path) -> Mapping[str, str]:
 def browser() -> Iterator[Browser]:
     """A Chromium with a profile of its own, for as long as the block lasts."""
     command = chromium()
-    with tempfile.TemporaryDirectory(prefix="chromium-") as folder:
+    with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as folder:  # a helper of it may still write
         profile, log = Path(folder) / "profile", Path(folder) / "log"
         flags = [*_FLAGS, f"--user-data-dir={profile}", "--no-sandbox"]  # it sees nothing but this machine's own pages
         with log.open("wb") as out:
-            process = subprocess.Popen([command, *flags, "about:blank"], stdout=out, stderr=out, env=_environment(Path(folder)))
+            process = subprocess.Popen(
+                [command, *flags, "about:blank"], stdout=out, stderr=out, env=_environment(Path(folder)), start_new_session=True
+            )
         try:
             with connect(_endpoint(process, profile, log), max_size=None, proxy=None) as socket:
                 yield Browser(socket)
@@ -221,3 +224,5 @@ def browser() -> Iterator[Browser]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            with suppress(ProcessLookupError):  # its helpers end with it, or now
+                os.killpg(process.pid, signal.SIGKILL)
