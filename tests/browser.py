@@ -203,11 +203,20 @@ def _environment(home: Path) -> Mapping[str, str]:
     return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": str(home), "XDG_CONFIG_HOME": str(home), "XDG_CACHE_HOME": str(home)}
 
 
+def _end_helpers(group: int) -> None:
+    """Those that outlive a browser still write to its folder: wait until none is left."""
+    end = time.monotonic() + 10
+    with suppress(ProcessLookupError):
+        while time.monotonic() < end:
+            os.killpg(group, signal.SIGKILL)
+            time.sleep(0.01)
+
+
 @contextmanager
 def browser() -> Iterator[Browser]:
     """A Chromium with a profile of its own, for as long as the block lasts."""
     command = chromium()
-    with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as folder:  # a helper of it may still write
+    with tempfile.TemporaryDirectory(prefix="chromium-") as folder:
         profile, log = Path(folder) / "profile", Path(folder) / "log"
         flags = [*_FLAGS, f"--user-data-dir={profile}", "--no-sandbox"]  # it sees nothing but this machine's own pages
         with log.open("wb") as out:
@@ -224,5 +233,4 @@ def browser() -> Iterator[Browser]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            with suppress(ProcessLookupError):  # its helpers end with it, or now
-                os.killpg(process.pid, signal.SIGKILL)
+            _end_helpers(process.pid)

@@ -584,8 +584,9 @@ def test_a_failed_reload_leaves_what_was_in_force(team):
         assert gate.catalog.get(ID) is not None
 
 
-def test_an_approval_that_ends_while_the_gate_runs_ends_the_minting_and_says_so(team, stored):
-    with opened(team, store=stored, issuer=f"https://gate-{team.now}.example") as gate:
+def test_an_approval_that_ends_while_the_gate_runs_ends_the_minting_and_says_so(team):
+    """In a run of its last day, on a store of this process, whose clock is moved with it."""
+    with time_machine.travel(team.now + 6.5 * 86400, tick=True), opened(team, store="memory://") as gate:
         run = gate.open_run(ID, tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT, ttl=24 * 3600)
         out = run.authorize("payments.refund", REFUND)
         assert isinstance(out, Allow)
@@ -602,9 +603,8 @@ def test_an_approval_that_ends_while_the_gate_runs_ends_the_minting_and_says_so(
                 answers.append(Deny(refused.value.failures))
             for answer in answers:
                 assert isinstance(answer, Deny)
-                why, *more = answer.failures
+                (why,) = answer.failures
                 assert (why.reason, why.field) == (Reason.APPROVAL_EXPIRED, "approvals.index")
-                assert {each.field for each in more} <= {"store: run"}  # a connection opened just now: its server's clock was not moved
                 assert "agentgate workflow index" in why.expected
             with pytest.raises(TokenRefused, match="the index ended at"):
                 run.redeem(out.token, tool="payments.refund", args=REFUND)
